@@ -1,0 +1,206 @@
+"""Decisions in a network: `pick` makes them, `Choice` mixes them, `Supernet` carries them.
+
+A space is one builder ``space(pick, shape, classes, **settings) -> nn.Module``. Wherever the network
+has a decision it calls ``pick(name, {candidate: () -> nn.Module})``. `supernet` hands the builder a
+`pick` that returns a `Choice` over all candidates; `concrete` hands the same builder a `pick` that
+builds the chosen candidate alone. One code path, so the two cannot drift apart.
+
+Shapes: E choices with the same K candidates are the rows of one tensor of logits α [E, K].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.architecture import Architecture
+from archgrad.errors import UserError
+from archgrad.table import nearest
+
+Pick = Callable[[str, Mapping[str, Callable[[], nn.Module]]], nn.Module]
+"""``pick(name, options)``: options map a candidate's name to a function that builds it."""
+
+
+class Sample(NamedTuple):
+    """What a sampler draws for one group of choices.
+
+    weights: [E, K], the weight of every candidate; rows sum to 1.
+    active: for each of the E choices the candidates that have to run, on the host; None means all.
+    """
+
+    weights: Tensor
+    active: tuple[tuple[int, ...], ...] | None = None
+
+
+class Group(NamedTuple):
+    """Choices that have the same candidates, hence one tensor of logits [E, K]."""
+
+    candidates: tuple[str, ...]  # K names
+    names: tuple[str, ...]  # E names
+
+
+class _Row(NamedTuple):
+    """One choice's part of a sample: K scalar weights, and which candidates run (None: all)."""
+
+    weights: tuple[Tensor, ...]
+    active: tuple[int, ...] | None
+
+
+class Choice(nn.Module):
+    """One decision: Σ_k z_k · candidate_k(x) over the active candidates.
+
+    The weights z come from the enclosing `Supernet` for the duration of its forward pass. Choices of
+    the same name share their logits, not their parameters.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Callable[[], nn.Module]], rows: dict[str, _Row]):
+        super().__init__()
+        self.name = name
+        self.candidates = tuple(options)
+        self.options = nn.ModuleList(build() for build in options.values())
+        self._rows = rows  # shared by all choices of a supernet; filled by Supernet.forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the candidates' outputs, all of one shape."""
+        if self.name not in self._rows:
+            raise RuntimeError(f"choice {self.name!r} ran outside Supernet.forward, which gives it weights")
+        row = self._rows[self.name]
+        total: Tensor | None = None
+        for k in range(len(self.options)) if row.active is None else row.active:
+            term = row.weights[k] * self.options[k](x)
+            if total is None:
+                total = term
+                continue
+            if term.shape != total.shape:
+                raise UserError(
+                    f"candidates of choice {self.name!r} disagree: {self.candidates[k]!r} gives "
+                    f"{tuple(term.shape)}, those before it {tuple(total.shape)}; they are added, so "
+                    "every candidate must give the same shape"
+                )
+            total = total + term
+        if total is None:
+            raise RuntimeError(f"no active candidate for choice {self.name!r}")
+        return total
+
+    def extra_repr(self) -> str:
+        """Name and candidates, for ``print(network)``."""
+        return f"{self.name!r}, candidates={list(self.candidates)}"
+
+
+class Supernet(nn.Module):
+    """A network whose decisions are `Choice` modules; call it with one `Sample` per group.
+
+    Operation weights are `parameters()`. Architecture logits are not: the caller owns them.
+    """
+
+    def __init__(self, network: nn.Module, groups: tuple[Group, ...], rows: dict[str, _Row]):
+        super().__init__()
+        self.network = network
+        self.groups = groups
+        self._rows = rows
+
+    def forward(self, x: Tensor, samples: Sequence[Sample]) -> Tensor:
+        """Run the network on x [B, C, H, W] with samples[g].weights [E_g, K_g] for each group g."""
+        for group, sample in zip(self.groups, samples, strict=True):
+            weights = [row.unbind() for row in sample.weights.unbind()]
+            active = sample.active or (None,) * len(group.names)
+            self._rows.update(
+                zip(group.names, (_Row(w, a) for w, a in zip(weights, active, strict=True)), strict=True)
+            )
+        try:
+            output: Tensor = self.network(x)
+        finally:
+            self._rows.clear()  # nothing outlives the pass: no stale weights, no graph kept alive
+        return output
+
+    def choices(self) -> list[Choice]:
+        """All `Choice` modules, in order of construction; names repeat where cells share logits."""
+        return [m for m in self.network.modules() if isinstance(m, Choice)]
+
+    def initial_logits(
+        self, generator: torch.Generator, scale: float = 1e-3, mean: float = 0.0
+    ) -> list[Tensor]:
+        """α ~ N(mean, scale²), one [E, K] leaf per group (DARTS: 1e-3·randn; SNAS: N(1, 0.01²))."""
+        return [
+            (mean + scale * torch.randn(len(g.names), len(g.candidates), generator=generator)).requires_grad_()
+            for g in self.groups
+        ]
+
+    def one_hot(self, architecture: Architecture) -> list[Sample]:
+        """The samples that put all weight on `architecture`, only its candidates active."""
+        samples = []
+        for group in self.groups:
+            index = [group.candidates.index(architecture[name]) for name in group.names]
+            weights = torch.nn.functional.one_hot(torch.tensor(index), len(group.candidates))
+            first = next(self.parameters())
+            samples.append(Sample(weights.to(first), tuple((k,) for k in index)))
+        return samples
+
+
+def supernet(space: Callable[..., nn.Module], *args: Any, **settings: Any) -> Supernet:
+    """Build ``space(pick, *args, **settings)`` with every candidate of every choice in it.
+
+    Raises:
+        UserError: a choice has no candidates, a name is reused with other candidates, or the space
+            has no choice at all.
+    """
+    rows: dict[str, _Row] = {}
+    candidates: dict[str, tuple[str, ...]] = {}
+
+    def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+        if not options:
+            raise UserError(f"choice {name!r} has no candidates: give pick at least one")
+        known = candidates.setdefault(name, tuple(options))
+        if known != tuple(options):
+            raise UserError(
+                f"choice {name!r} is used with candidates {list(known)} and with {list(options)}: "
+                "give the second decision another name"
+            )
+        return Choice(name, options, rows)
+
+    network = space(pick, *args, **settings)
+    if not candidates:
+        raise UserError("the space made no choice: call pick(name, {candidate: builder}) at least once")
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, options in candidates.items():
+        groups.setdefault(options, []).append(name)
+    return Supernet(network, tuple(Group(k, tuple(names)) for k, names in groups.items()), rows)
+
+
+def concrete(
+    space: Callable[..., nn.Module], architecture: Architecture, *args: Any, **settings: Any
+) -> nn.Module:
+    """Build ``space(pick, *args, **settings)`` with only the chosen candidate at each choice.
+
+    Raises:
+        UserError: the architecture lacks a choice of the space, names an unknown candidate, or has
+            choices that the space does not make.
+    """
+    used: set[str] = set()
+
+    def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+        if name not in architecture:
+            raise UserError(
+                f"the architecture has no choice {name!r}{nearest(name, architecture)}; "
+                "was it derived from another space?"
+            )
+        candidate = architecture[name]
+        if candidate not in options:
+            raise UserError(
+                f"choice {name!r} has no candidate {candidate!r}{nearest(candidate, options)}; "
+                f"it has {', '.join(options)}"
+            )
+        used.add(name)
+        return options[candidate]()
+
+    network = space(pick, *args, **settings)
+    unused = [name for name in architecture if name not in used]
+    if unused:
+        raise UserError(
+            f"the space makes no choice called {', '.join(map(repr, unused[:5]))}; "
+            "was the architecture derived from another space?"
+        )
+    return network

@@ -1,0 +1,38 @@
+"""Candidate operations: ``OPS[name](c_in, c_out, stride, affine=True) -> nn.Module``.
+
+Law: [B, c_in, H, W] -> [B, c_out, ⌈H/stride⌉, ⌈W/stride⌉], finite gradient. `affine` is that of every
+BatchNorm inside; DARTS searches without (a scale after an architecture weight would undo it).
+"""
+
+from archgrad.table import Entry, Table
+
+_DARTS = "Liu et al. 2019, DARTS (arXiv 1806.09055)"
+_NB201 = "Dong & Yang 2020, NAS-Bench-201 (arXiv 2001.00326)"
+
+OPS = Table(
+    "operation",
+    {
+        "none": Entry("archgrad.ops.zero:Zero", "no connection: zeros", _DARTS),
+        "skip_connect": Entry(
+            "archgrad.ops.skip:skip_connect", "identity; factorised reduction where the shape changes", _DARTS
+        ),
+        "max_pool_3x3": Entry("archgrad.ops.pooling:max_pool_3x3", "3×3 max pooling", _DARTS),
+        "avg_pool_3x3": Entry(
+            "archgrad.ops.pooling:avg_pool_3x3", "3×3 average pooling, padding not counted", _DARTS
+        ),
+        "sep_conv_3x3": Entry(
+            "archgrad.ops.convolution:sep_conv_3x3", "depthwise-separable 3×3 convolution, twice", _DARTS
+        ),
+        "sep_conv_5x5": Entry(
+            "archgrad.ops.convolution:sep_conv_5x5", "depthwise-separable 5×5 convolution, twice", _DARTS
+        ),
+        "dil_conv_3x3": Entry(
+            "archgrad.ops.convolution:dil_conv_3x3", "depthwise-separable 3×3 convolution, dilation 2", _DARTS
+        ),
+        "dil_conv_5x5": Entry(
+            "archgrad.ops.convolution:dil_conv_5x5", "depthwise-separable 5×5 convolution, dilation 2", _DARTS
+        ),
+        "nor_conv_1x1": Entry("archgrad.ops.convolution:nor_conv_1x1", "1×1 convolution", _NB201),
+        "nor_conv_3x3": Entry("archgrad.ops.convolution:nor_conv_3x3", "3×3 convolution", _NB201),
+    },
+)

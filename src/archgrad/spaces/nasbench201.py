@@ -1,0 +1,114 @@
+"""The NAS-Bench-201 space: one densely connected cell, repeated in three stages of doubling width.
+
+Dong & Yang 2020 (arXiv 2001.00326), sections 2.1-2.2. B C H W throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from archgrad.architecture import NASBENCH201_CANDIDATES
+from archgrad.choice import Pick
+from archgrad.ops import OPS
+from archgrad.ops.convolution import ReLUConvBN
+from archgrad.spaces.space import Shape, Space
+
+
+class NasBench201Cell(nn.Module):
+    """Node j = Σ_{i<j} edge(i→j); node 0 is the input, the last node the output. Shape is kept."""
+
+    def __init__(self, pick: Pick, channels: int, nodes: int, candidates: Sequence[str], affine: bool):
+        super().__init__()
+        self.edges = nn.ModuleDict()
+        for node in range(1, nodes):
+            for source in range(node):
+                options = {name: partial(OPS[name], channels, channels, 1, affine) for name in candidates}
+                self.edges[f"{node}<-{source}"] = pick(f"cell/{node}<-{source}", options)
+        self.nodes = nodes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        states = [x]
+        for node in range(1, self.nodes):
+            total = self.edges[f"{node}<-0"](states[0])
+            for source in range(1, node):
+                total = total + self.edges[f"{node}<-{source}"](states[source])
+            states.append(total)
+        return states[-1]
+
+
+class ResidualReduction(nn.Module):
+    """The fixed block between stages: two 3×3 convolutions beside average pooling and 1×1 (H, W halved)."""
+
+    def __init__(self, c_in: int, c_out: int, affine: bool):
+        super().__init__()
+        self.conv_a = ReLUConvBN(c_in, c_out, 3, 2, affine)
+        self.conv_b = ReLUConvBN(c_out, c_out, 3, 1, affine)
+        # ceil_mode and not counting the padding only matter for odd sizes
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), nn.Conv2d(c_in, c_out, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, c_in, H, W] -> [B, c_out, ⌈H/2⌉, ⌈W/2⌉]."""
+        y: Tensor = self.shortcut(x) + self.conv_b(self.conv_a(x))
+        return y
+
+
+class NasBench201Network(nn.Module):
+    """Stem, then `stages` times `cells` cells with a residual reduction between stages, then the head.
+
+    Args:
+        pick: the decision maker.
+        shape: (C, H, W) of an image.
+        classes: number of classes.
+        channels: width of the first stage; doubled by each reduction (published: 16).
+        cells: cells in a stage (published: 5).
+        stages: stages (published: 3).
+        nodes: nodes of the cell (published: 4).
+        candidates: operation names.
+        affine: whether BatchNorm inside cells and reductions has scale and shift (search: no).
+    """
+
+    def __init__(
+        self,
+        pick: Pick,
+        shape: Shape,
+        classes: int,
+        channels: int = 16,
+        cells: int = 5,
+        stages: int = 3,
+        nodes: int = 4,
+        candidates: Sequence[str] = NASBENCH201_CANDIDATES,
+        affine: bool = True,
+    ):
+        super().__init__()
+        width = channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+        self.body = nn.Sequential()
+        for stage in range(stages):
+            if stage:
+                self.body.append(ResidualReduction(width, 2 * width, affine))
+                width *= 2
+            for _ in range(cells):
+                self.body.append(NasBench201Cell(pick, width, nodes, candidates, affine))
+        self.head = nn.Sequential(
+            nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, classes]."""
+        y: Tensor = self.head(self.body(self.stem(x)))
+        return y
+
+
+NASBENCH201 = Space(
+    NasBench201Network,
+    search={"affine": False},
+    small=({"channels": 8, "cells": 1}, {"channels": 16, "cells": 1}),
+)

@@ -1,0 +1,61 @@
+"""What a space is: a builder, and the settings it takes in search and in training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from archgrad.errors import UserError
+from archgrad.table import nearest
+
+Shape = tuple[int, int, int]
+"""(C, H, W) of one input image."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A builder ``(pick, shape, classes, **settings) -> nn.Module`` with its settings by phase.
+
+    builder: a function or class; `shape` is (C, H, W) of an image, `classes` the number of classes.
+    search: settings of the published supernet.
+    train: settings of the published final network, on top of the builder's defaults.
+    small: settings (search, train) for data smaller than the published (see `config`).
+    """
+
+    builder: Callable[..., nn.Module]
+    search: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    small: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+
+    def settings(self) -> dict[str, inspect.Parameter]:
+        """The builder's parameters after ``pick, shape, classes``."""
+        parameters = list(inspect.signature(self.builder).parameters.values())
+        return {p.name: p for p in parameters[3:]}
+
+    def unknown_settings(self, given: Mapping[str, Any]) -> list[str]:
+        """One sentence for each given setting that the builder does not take."""
+        known = self.settings()
+        return [f"{key!r}{nearest(key, known)}; it takes {', '.join(known)}" for key in given if key not in known]
+
+
+def as_space(part: object) -> Space:
+    """A `Space` from a table entry or from a user's own builder.
+
+    Raises:
+        UserError: the object cannot be called as ``(pick, shape, classes)``.
+    """
+    if isinstance(part, Space):
+        return part
+    if not callable(part):
+        raise UserError(f"a space is a function or class (pick, shape, classes, …), got {part!r}")
+    names = list(inspect.signature(part).parameters)
+    if names[:3] != ["pick", "shape", "classes"]:
+        raise UserError(
+            f"the first parameters of a space are (pick, shape, classes), those of {part!r} are "
+            f"({', '.join(names[:3])}); shape is (C, H, W) of an image"
+        )
+    return Space(part)
