@@ -125,7 +125,9 @@ class Supernet(nn.Module):
     ) -> list[Tensor]:
         """α ~ N(mean, scale²), one [E, K] leaf per group (DARTS: 1e-3·randn; SNAS: N(1, 0.01²))."""
         return [
-            (mean + scale * torch.randn(len(g.names), len(g.candidates), generator=generator)).requires_grad_()
+            (
+                mean + scale * torch.randn(len(g.names), len(g.candidates), generator=generator)
+            ).requires_grad_()
             for g in self.groups
         ]
 

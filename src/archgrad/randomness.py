@@ -46,7 +46,7 @@ def seeded_modules(seed: int) -> Iterator[None]:
     The global state is put back on leaving, so nothing outside sees a difference.
     """
     state = torch.random.get_rng_state()
-    torch.random.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

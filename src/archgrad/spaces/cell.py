@@ -174,7 +174,18 @@ class DartsNetwork(nn.Module):
                 height, width = -(-height // 2), -(-width // 2)
             kind = "reduce" if reduction else "normal"
             self.cells.append(
-                Cell(pick, kind, c_before, c_previous, channels, reduced_before, nodes, candidates, affine, pool_norm)
+                Cell(
+                    pick,
+                    kind,
+                    c_before,
+                    c_previous,
+                    channels,
+                    reduced_before,
+                    nodes,
+                    candidates,
+                    affine,
+                    pool_norm,
+                )
             )
             reduced_before = reduction
             c_before, c_previous = c_previous, nodes * channels

@@ -87,9 +87,7 @@ class NasBench201Network(nn.Module):
     ):
         super().__init__()
         width = channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         self.body = nn.Sequential()
         for stage in range(stages):
             if stage:

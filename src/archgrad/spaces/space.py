@@ -39,7 +39,9 @@ class Space:
     def unknown_settings(self, given: Mapping[str, Any]) -> list[str]:
         """One sentence for each given setting that the builder does not take."""
         known = self.settings()
-        return [f"{key!r}{nearest(key, known)}; it takes {', '.join(known)}" for key in given if key not in known]
+        return [
+            f"{key!r}{nearest(key, known)}; it takes {', '.join(known)}" for key in given if key not in known
+        ]
 
 
 def as_space(part: object) -> Space:

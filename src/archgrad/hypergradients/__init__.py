@@ -1,0 +1,24 @@
+"""Hypergradients: ``HYPERGRADIENTS[name](**settings)`` maps (problem, α) to dL/dα."""
+
+from archgrad.table import Entry, Table
+
+HYPERGRADIENTS = Table(
+    "hypergradient",
+    {
+        "first_order": Entry(
+            "archgrad.hypergradients.first_order:FirstOrder",
+            "∇α of the validation loss at the current weights",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), section 2.3 with ξ = 0",
+        ),
+        "unrolled": Entry(
+            "archgrad.hypergradients.unrolled:Unrolled",
+            "through one step of SGD on the weights, Hessian term by finite difference",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-8",
+        ),
+        "single_level": Entry(
+            "archgrad.hypergradients.single_level:SingleLevel",
+            "∇α of the training loss: logits and weights share every batch",
+            "Xie et al. 2019, SNAS (arXiv 1812.09926), section 2.2",
+        ),
+    },
+)

@@ -1,0 +1,20 @@
+"""Gumbel noise, and why it and no other: argmax(α + G) is distributed exactly as softmax(α)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """G = −log(−log U), U ~ Uniform(0, 1), of the shape, dtype and device of `like`.
+
+    −log U is drawn as a standard exponential variable, which is never 0 after the clamp below: G is
+    always finite and nothing has to be drawn again. Drawn on the host in at least float32, so a seed
+    gives the same noise on every device.
+
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    exponential = torch.empty(like.shape, dtype=dtype).exponential_(generator=generator)
+    return (-exponential.clamp_min(torch.finfo(dtype).tiny).log()).to(like)

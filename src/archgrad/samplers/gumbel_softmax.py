@@ -1,0 +1,35 @@
+"""Gumbel-softmax (the Concrete distribution): the sampler of SNAS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.samplers.gumbel_noise import gumbel_noise
+
+
+@dataclass(frozen=True)
+class GumbelSoftmax:
+    """z = softmax((α + G)/τ); every candidate runs.
+
+    argmax z ~ softmax(α) at every τ; z tends to one-hot as τ falls to 0. Reparameterised: the
+    gradient of E[f(z)] is estimated without bias, that of E[f(one-hot)] with a bias that τ controls.
+
+    Source: Jang et al. 2017 (arXiv 1611.01144), eq. 2; Maddison et al. 2017 (arXiv 1611.00712), eq. 10;
+    Xie et al. 2019, SNAS (arXiv 1812.09926), eq. 4.
+    """
+
+    uses_temperature: ClassVar[bool] = True
+    one_active: ClassVar[bool] = False
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        """Weights [..., E, K]."""
+        return Sample(torch.softmax((logits + gumbel_noise(logits, generator)) / tau, dim=-1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """softmax(α) [..., E, K]."""
+        return torch.softmax(logits, dim=-1)
