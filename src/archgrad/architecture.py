@@ -14,6 +14,7 @@ from typing import NamedTuple
 from archgrad.errors import UserError
 
 NASBENCH201_CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+_FORMAT = "archgrad.architecture/1"
 _EDGE = re.compile(r"(?P<cell>.+)/(?P<node>\d+)<-(?P<source>\d+)")
 
 
@@ -85,7 +86,7 @@ class Architecture(Mapping[str, str]):
 
     def to_json(self) -> str:
         """One JSON document: ``{"format": "archgrad.architecture/1", "choices": {…}}``."""
-        return json.dumps({"format": "archgrad.architecture/1", "choices": self._items}, indent=2) + "\n"
+        return json.dumps({"format": _FORMAT, "choices": self._items}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
@@ -101,11 +102,12 @@ class Architecture(Mapping[str, str]):
         choices = document.get("choices") if isinstance(document, dict) else None
         if (
             not isinstance(choices, dict)
+            or document.get("format") != _FORMAT
             or not choices
             or not all(isinstance(candidate, str) for candidate in choices.values())
         ):
             raise UserError(
-                'not an architecture: wanted {"format": "archgrad.architecture/1", '
+                f'not an architecture: wanted {{"format": "{_FORMAT}", '
                 '"choices": {choice: candidate}}, got other JSON'
             )
         return cls(choices)

@@ -10,7 +10,7 @@ Shapes: E choices with the same K candidates are the rows of one tensor of logit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -103,14 +103,21 @@ class Supernet(nn.Module):
         self._rows = rows
 
     def forward(self, x: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Run the network on x [B, C, H, W] with samples[g].weights [E_g, K_g] for each group g."""
-        for group, sample in zip(self.groups, samples, strict=True):
-            weights = [row.unbind() for row in sample.weights.unbind()]
-            active = sample.active or (None,) * len(group.names)
-            self._rows.update(
-                zip(group.names, (_Row(w, a) for w, a in zip(weights, active, strict=True)), strict=True)
-            )
+        """Run the network on x [B, C, H, W] with samples[g].weights [E_g, K_g] for each group g.
+
+        Raises:
+            UserError: the samples are not one per group, or not of the groups' shapes.
+        """
+        shapes = [tuple(sample.weights.shape) for sample in samples]
+        wanted = [(len(group.names), len(group.candidates)) for group in self.groups]
+        if shapes != wanted:
+            raise UserError(f"the supernet's groups need samples of shapes {wanted} (E, K), got {shapes}")
         try:
+            for group, sample in zip(self.groups, samples, strict=True):
+                weights = [row.unbind() for row in sample.weights.unbind()]
+                active = sample.active or (None,) * len(group.names)
+                rows = (_Row(w, a) for w, a in zip(weights, active, strict=True))
+                self._rows.update(zip(group.names, rows, strict=True))
             output: Tensor = self.network(x)
         finally:
             self._rows.clear()  # nothing outlives the pass: no stale weights, no graph kept alive
@@ -132,13 +139,19 @@ class Supernet(nn.Module):
         ]
 
     def one_hot(self, architecture: Architecture) -> list[Sample]:
-        """The samples that put all weight on `architecture`, only its candidates active."""
+        """The samples that put all weight on `architecture`, only its candidates active.
+
+        Raises:
+            UserError: the architecture lacks a choice of the supernet, or names an unknown candidate.
+        """
+        like = next(self.parameters(), torch.empty(0))  # for its device and dtype
         samples = []
         for group in self.groups:
-            index = [group.candidates.index(architecture[name]) for name in group.names]
+            index = [
+                group.candidates.index(_chosen(architecture, name, group.candidates)) for name in group.names
+            ]
             weights = torch.nn.functional.one_hot(torch.tensor(index), len(group.candidates))
-            first = next(self.parameters())
-            samples.append(Sample(weights.to(first), tuple((k,) for k in index)))
+            samples.append(Sample(weights.to(like), tuple((k,) for k in index)))
         return samples
 
 
@@ -184,17 +197,7 @@ def concrete(
     used: set[str] = set()
 
     def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
-        if name not in architecture:
-            raise UserError(
-                f"the architecture has no choice {name!r}{nearest(name, architecture)}; "
-                "was it derived from another space?"
-            )
-        candidate = architecture[name]
-        if candidate not in options:
-            raise UserError(
-                f"choice {name!r} has no candidate {candidate!r}{nearest(candidate, options)}; "
-                f"it has {', '.join(options)}"
-            )
+        candidate = _chosen(architecture, name, options)
         used.add(name)
         return options[candidate]()
 
@@ -206,3 +209,19 @@ def concrete(
             "was the architecture derived from another space?"
         )
     return network
+
+
+def _chosen(architecture: Architecture, name: str, candidates: Iterable[str]) -> str:
+    """The candidate at choice `name`, or a `UserError` when the two do not fit."""
+    if name not in architecture:
+        raise UserError(
+            f"the architecture has no choice {name!r}{nearest(name, architecture)}; "
+            "was it derived from another space?"
+        )
+    candidate = architecture[name]
+    if candidate not in candidates:
+        raise UserError(
+            f"choice {name!r} has no candidate {candidate!r}{nearest(candidate, candidates)}; "
+            f"it has {', '.join(candidates)}"
+        )
+    return candidate

@@ -59,6 +59,8 @@ class Problem:
     weights: the tensors w, leaves that require grad.
     buffers: tensors that evaluating an objective may change (BatchNorm statistics).
     weight_step: the optimizer's next step on w.
+    generators: generators besides PyTorch's default ones that evaluating an objective advances. All
+        of them are put back after every evaluation: see `evaluate`.
     """
 
     train: Objective
@@ -67,6 +69,7 @@ class Problem:
     weights: Sequence[Tensor] = ()
     buffers: Sequence[Tensor] = ()
     weight_step: WeightStep = field(default_factory=WeightStep)
+    generators: Sequence[torch.Generator] = ()
 
 
 class ArchitectureGradient(NamedTuple):
@@ -93,6 +96,22 @@ def preserved(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         if saved:
             with torch.no_grad():
                 torch._foreach_copy_(list(tensors), saved)
+
+
+def evaluate(problem: Problem, objective: Objective, alpha: Sequence[Tensor]) -> Outcome:
+    """The objective at logits alpha [E, K] per group; generators are as before the call afterwards.
+
+    Evaluations within one hypergradient so see the same dropout masks. A difference quotient of two
+    evaluations that see different masks is noise divided by ε.
+    """
+    states = [generator.get_state() for generator in problem.generators]
+    devices = {w.device.index for w in problem.weights if w.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        try:
+            return objective(problem.draw(alpha))
+        finally:
+            for generator, state in zip(problem.generators, states, strict=True):
+                generator.set_state(state)
 
 
 def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

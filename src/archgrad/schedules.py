@@ -1,6 +1,7 @@
 """Temperatures and learning rates as pure functions of progress in [0, 1].
 
-``value = SCHEDULES[name](start, end, progress)`` with value(0) = start and value(1) = end exactly.
+``value = SCHEDULES[name](start, end, progress)`` with value(0) = start and value(1) = end exactly
+(`constant` stays at start).
 Being functions of progress they cannot compound: the annealing "τ ← τ·(1 − e/E) every epoch" of some
 texts is a running product that falls far below the linear schedule it claims to be.
 """
@@ -46,6 +47,8 @@ def cosine(start: float, end: float, progress: float) -> float:
     >>> cosine(1.0, 0.0, 0.5)
     0.5
     """
+    if progress <= 0:
+        return start  # end + (start − end) rounds: from 0.1 to 10 it starts at 0.09999999999999964
     return end if progress >= 1 else end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -53,7 +53,8 @@ class Table:
 
     def check(self, name: str) -> None:
         """Raise `UserError` when `name` is neither an entry nor of the form ``module:object``."""
-        if name not in self.entries and ":" not in name:
+        module, _, attribute = name.partition(":")
+        if name not in self.entries and not (module and attribute):
             raise UserError(
                 f"unknown {self.family} {name!r}{nearest(name, self)}\n"
                 f"  known: {', '.join(self)}; or your own as 'module:object'"
@@ -71,7 +72,7 @@ class Table:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # a dependency of that module is missing: its own message is the useful one
             raise UserError(
                 f"{self.family} {name!r}: no module {module_name!r}; is its folder on PYTHONPATH?"

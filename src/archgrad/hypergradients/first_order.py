@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from archgrad.problem import ArchitectureGradient, Problem, gradients, preserved
+from archgrad.problem import ArchitectureGradient, Problem, evaluate, gradients, preserved
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,5 @@ class FirstOrder:
     def __call__(self, problem: Problem, alpha: Sequence[Tensor]) -> ArchitectureGradient:
         """dL_val/dα [E, K] per group."""
         with preserved(problem.buffers):
-            outcome = problem.valid(problem.draw(alpha))
+            outcome = evaluate(problem, problem.valid, alpha)
             return ArchitectureGradient(gradients(outcome.loss, alpha), outcome)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from archgrad.problem import ArchitectureGradient, Problem, gradients, preserved
+from archgrad.problem import ArchitectureGradient, Problem, evaluate, gradients, preserved
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class SingleLevel:
     def __call__(self, problem: Problem, alpha: Sequence[Tensor]) -> ArchitectureGradient:
         """dL_train/dα [E, K] per group."""
         with preserved(problem.buffers):
-            outcome = problem.train(problem.draw(alpha))
+            outcome = evaluate(problem, problem.train, alpha)
             return ArchitectureGradient(gradients(outcome.loss, alpha), outcome)

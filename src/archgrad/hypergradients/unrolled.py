@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from archgrad.problem import ArchitectureGradient, Problem, WeightStep, gradients, preserved
+from archgrad.problem import ArchitectureGradient, Problem, WeightStep, evaluate, gradients, preserved
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Unrolled:
         """dL_val(w'(α), α)/dα [E, K] per group."""
         weights, step = list(problem.weights), problem.weight_step
         with preserved(problem.buffers), preserved(weights) as before:
-            inner = gradients(problem.train(problem.draw(alpha)).loss, weights)
+            inner = gradients(evaluate(problem, problem.train, alpha).loss, weights)
             _take(weights, inner, step)
-            outcome = problem.valid(problem.draw(alpha))
+            outcome = evaluate(problem, problem.valid, alpha)
             both = gradients(outcome.loss, [*alpha, *weights])
             direct, vector = both[: len(alpha)], both[len(alpha) :]
             norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vector))))
@@ -52,14 +52,14 @@ class Unrolled:
         """∇_α L_train(w + εv, α)."""
         with torch.no_grad():
             torch._foreach_copy_(list(problem.weights), torch._foreach_add(before, vector, alpha=epsilon))
-        return gradients(problem.train(problem.draw(alpha)).loss, alpha)
+        return gradients(evaluate(problem, problem.train, alpha).loss, alpha)
 
 
 def _take(weights: list[Tensor], gradient: list[Tensor], step: WeightStep) -> None:
     """w ← w − η(μ·b + g + λw), in place; no clipping, as in the published code."""
     with torch.no_grad():
         update = torch._foreach_add(gradient, weights, alpha=step.weight_decay)
-        for u, velocity in zip(update, step.velocities, strict=False):
+        for u, velocity in zip(update, step.velocities or [None] * len(update), strict=True):
             if velocity is not None:
                 u.add_(velocity, alpha=step.momentum)
         torch._foreach_add_(weights, update, alpha=-step.learning_rate)

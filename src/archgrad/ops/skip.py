@@ -6,16 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archgrad.errors import UserError
+
 
 class FactorizedReduce(nn.Module):
     """ReLU, two 1×1 convolutions of stride 2, one shifted by a pixel, concatenated; BatchNorm (DARTS).
 
     The published code needs even sizes. An odd one is padded by a row and a column of zeros (as in
     the GDAS authors' code), which changes nothing where the size is even.
+
+    Raises:
+        UserError: fewer than two output channels, one for each half.
     """
 
     def __init__(self, c_in: int, c_out: int, affine: bool = True):
         super().__init__()
+        if c_out < 2:
+            raise UserError(f"a factorised reduction needs at least 2 output channels, got {c_out}")
         self.relu = nn.ReLU()
         self.conv_even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
         self.conv_odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
