@@ -1,0 +1,74 @@
+"""What is suspicious about an architecture by itself: skip connections, and cells as graphs."""
+
+from __future__ import annotations
+
+from archgrad.architecture import Architecture, Edge
+
+NONE = "none"
+"""The candidate that stands for no connection."""
+
+_SKIPS = frozenset({"skip_connect", "skip", "identity"})
+_POOLINGS = ("max_pool", "avg_pool")
+
+
+def skip_share(architecture: Architecture) -> float:
+    """Skip connections among the choices that are not `none`, in [0, 1]; 0 when all are `none`."""
+    alive = [candidate for candidate in architecture.values() if candidate != NONE]
+    return sum(candidate in _SKIPS for candidate in alive) / len(alive) if alive else 0.0
+
+
+def architecture_warnings(architecture: Architecture) -> list[str]:
+    """Sentences on cells that skip connections took over, or that do not carry their input through."""
+    scopes: dict[str, list[str]] = {}
+    for name, candidate in architecture.items():
+        edge = Edge.parse(name)
+        if candidate != NONE:
+            scopes.setdefault(f"of cell {edge.cell!r}" if edge else "outside cells", []).append(candidate)
+    warnings = []
+    for scope, alive in scopes.items():
+        skips = sum(candidate in _SKIPS for candidate in alive)
+        if skips > len(alive) / 2:
+            warnings.append(
+                f"skip connections took over: they are {skips} of the {len(alive)} choices {scope} that are "
+                f"not {NONE!r}"
+            )
+    for cell, edges in architecture.cells().items():
+        warnings += _cell_warnings(cell, edges)
+    return warnings
+
+
+def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
+    """What is wrong with a cell as a graph.
+
+    A cell with several inputs (DARTS) puts out all its nodes, one with a single input
+    (NAS-Bench-201) the last.
+    """
+    kept = {edge: op for edge, op in edges.items() if op != NONE}
+    nodes = {edge.node for edge in edges}
+    inputs = {edge.source for edge in edges} - nodes
+    outputs = nodes if len(inputs) > 1 else {max(nodes)}
+    fed = set(inputs)  # nodes that something arrives at from the inputs
+    for edge in sorted(kept, key=lambda e: e.node):
+        if edge.source in fed:
+            fed.add(edge.node)
+    read = set(outputs)  # nodes that the outputs depend on
+    for edge in sorted(kept, key=lambda e: -e.node):
+        if edge.node in read:
+            read.add(edge.source)
+    warnings = []
+    if not outputs & fed:
+        warnings.append(f"the output of cell {cell!r} is not connected to its input: it is constant")
+    elif outputs - fed:
+        dead = ", ".join(map(str, sorted(outputs - fed)))
+        warnings.append(
+            f"cell {cell!r}: nothing arrives at node(s) {dead}: their part of the output is constant"
+        )
+    idle = [edge for edge in kept if edge.source not in fed or edge.node not in read]
+    if idle and outputs & fed:
+        warnings.append(
+            f"cell {cell!r}: {', '.join(map(str, idle))} carry nothing from input to output, yet their "
+            "parameters and MACs are counted"
+        )
+    if kept and all(op in _SKIPS or op.startswith(_POOLINGS) for op in kept.values()):
+        warnings.append(f"cell {cell!r} has only skip connections and poolings on its kept edges")
+    return warnings
