@@ -1,0 +1,178 @@
+"""What the numbers of a run say, in plain sentences: the verdict, and the warnings that go with it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from archgrad.report.points import (
+    ControlPoints,
+    control_points,
+    entropy_points,
+    stability_points,
+)
+from archgrad.report.quantities import count, percent, points
+from archgrad.report.reading import RunRecord
+
+Level = Literal["good", "bad", "warning", "info"]
+NEAR_UNIFORM = 0.9  # entropy above this share of ln K: the search has hardly decided anything
+SIZE_ADVANTAGE = 1.25  # more parameters than this times the controls' mean: size may be the reason
+
+
+class Callout(NamedTuple):
+    """A sentence that must not be overlooked."""
+
+    level: Level
+    title: str
+    text: str
+
+
+class Verdict(NamedTuple):
+    """One paragraph of sentences, and the callouts below it."""
+
+    sentences: tuple[str, ...]
+    callouts: tuple[Callout, ...]
+
+
+class Comparison(NamedTuple):
+    """The derived network against its random controls; `outcome` as decided by `compare`."""
+
+    outcome: Literal["beaten", "unclear", "lost"]
+    difference: float
+    noise: float | None
+
+
+def compare(controls: ControlPoints) -> Comparison | None:
+    """Whether the derived network beat its random controls; None until both are tested.
+
+    "beaten" asks for more than twice the noise of a difference between one network and the mean of n,
+    s·√(1 + 1/n) with s the controls' standard deviation, and for more than every single control.
+    "lost" means below the mean. All else, and any comparison with one control, is "unclear".
+    """
+    derived = controls.derived.test_accuracy if controls.derived else None
+    if derived is None or controls.mean is None:
+        return None
+    tested = [n.test_accuracy for n in (*controls.random, *controls.others) if n.test_accuracy is not None]
+    difference = derived - controls.mean
+    n = sum(1 for network in controls.random if network.test_accuracy is not None)
+    noise = None if controls.deviation is None else controls.deviation * math.sqrt(1 + 1 / n)
+    if difference < 0:
+        return Comparison("lost", difference, noise)
+    clear = noise is not None and difference > 2 * noise and derived > max(tested)
+    return Comparison("beaten" if clear else "unclear", difference, noise)
+
+
+def progress(run: RunRecord) -> Callout | None:
+    """How far the search got, when it is not at its end."""
+    done, planned = len(run.epochs), run.planned_epochs
+    of = f" of {planned}" if planned else ""
+    if run.finished and planned and done < planned:
+        return Callout("info", "Stopped early", f"The search ended after {done}{of} epochs.")
+    if run.finished or (planned and done >= planned):
+        return None
+    if not done:
+        return Callout("info", "No epoch yet", "The search has not finished its first epoch.")
+    text = f"Search running or interrupted: {done}{of} epochs. The page shows the run so far."
+    return Callout("info", "Unfinished", text)
+
+
+def _accuracy_sentence(controls: ControlPoints) -> str:
+    derived = controls.derived
+    if derived is None or derived.test_accuracy is None:
+        return "The derived network has not been trained and tested yet."
+    images = f" on {derived.test_images:,} test images" if derived.test_images else ""
+    text = f"The derived network reaches {percent(derived.test_accuracy)} test accuracy{images}"
+    size = f" with {count(derived.parameters)} parameters" if derived.parameters else ""
+    tested = sum(1 for n in controls.random if n.test_accuracy is not None)
+    if controls.mean is None:
+        return f"{text}{size}. No random control has been trained, so nothing says what the search was worth."
+    spread = f" ± {percent(controls.deviation)}" if controls.deviation is not None else ""
+    return (
+        f"{text}{size}; {tested} random architecture{'s' * (tested != 1)} from the same space, trained the "
+        f"same way, reach{'es' * (tested == 1)} {percent(controls.mean)}{spread}."
+    )
+
+
+def _control_callouts(controls: ControlPoints) -> list[Callout]:
+    comparison = compare(controls)
+    derived = controls.derived
+    if comparison is None or derived is None or derived.test_accuracy is None:
+        return []
+    gap = points(comparison.difference)
+    noise = (
+        "" if comparison.noise is None else f"; one such difference varies by ±{100 * comparison.noise:.2f}"
+    )
+    callouts = []
+    if comparison.outcome == "beaten":
+        text = f"{gap} against their mean, and above every single control{noise}."
+        callouts.append(Callout("good", "The search beat its controls", text))
+    elif comparison.outcome == "lost":
+        text = f"{gap} against the mean of the random architectures{noise}. Picking at random did better."
+        callouts.append(Callout("bad", "The search did not beat its controls", text))
+    else:
+        known = [n for n in (*controls.random, *controls.others) if n.test_accuracy is not None]
+        better = [n.name for n in known if (n.test_accuracy or 0.0) >= derived.test_accuracy]
+        reason = f" At least as good: {', '.join(better)}." if better else ""
+        text = f"{gap} against their mean{noise}: not enough to tell it from chance.{reason}"
+        if comparison.noise is None:
+            text += " One control gives no spread: train two or more."
+        callouts.append(Callout("bad", "The search did not clearly beat its controls", text))
+    sizes = [n.parameters for n in controls.random if n.parameters]
+    if sizes and derived.parameters and comparison.difference > 0:
+        ratio = derived.parameters * len(sizes) / sum(sizes)
+        if ratio > SIZE_ADVANTAGE:
+            text = f"The derived network has {ratio:.2f} times the parameters of the mean control."
+            callouts.append(Callout("warning", "Part of the gain may be size", text))
+    return callouts
+
+
+def relative_entropy(run: RunRecord) -> float | None:
+    """The last mean entropy as a share of that of no preference; None when unknown."""
+    entropy = entropy_points(run)
+    known = [v for v in entropy.mean.values if v is not None]
+    return known[-1] / entropy.uniform if known and entropy.uniform else None
+
+
+def _decision_sentences(run: RunRecord) -> list[str]:
+    sentences = []
+    share = relative_entropy(run)
+    if share is not None:
+        leaning = "hardly decided" if share > NEAR_UNIFORM else "decided" if share < 0.3 else "partly decided"
+        sentences.append(
+            f"After {len(run.epochs)} epochs the candidate probabilities are {leaning}: their entropy is "
+            f"{percent(share, 0)} of that of no preference."
+        )
+    stability = stability_points(run)
+    if len(stability.epochs) > 1:
+        if stability.last_change is None:
+            sentences.append("The strongest candidates never changed.")
+        else:
+            quiet = stability.quiet_epochs
+            since = f"{quiet} epoch{'s' * (quiet != 1)} before the last" if quiet else "in the last epoch"
+            sentences.append(
+                f"The architecture last changed in epoch {stability.last_change}"
+                + (f", {since}." if quiet else f", {since}: it had not settled.")
+            )
+    if run.derivation and run.derivation.skip_share is not None:
+        sentences.append(
+            f"Skip connections make up {percent(run.derivation.skip_share, 0)} of the kept edges."
+        )
+    return sentences
+
+
+def verdict(run: RunRecord) -> Verdict:
+    """The run in one paragraph, and everything that a reader should be warned about."""
+    controls = control_points(run)
+    callouts = [c for c in (progress(run),) if c] + _control_callouts(controls)
+    share = relative_entropy(run)
+    if share is not None and share > NEAR_UNIFORM:
+        text = f"Entropy is still {percent(share, 0)} of that of no preference: the choices are near ties."
+        callouts.append(Callout("warning", "The search has hardly decided", text))
+    callouts += [
+        Callout("warning", "Derivation", w) for w in (run.derivation.warnings if run.derivation else ())
+    ]
+    if skipped := sum(e.skipped_steps for e in run.epochs):
+        steps = f"{skipped} step{'s' * (skipped != 1)} with a loss or gradient that was not finite."
+        callouts.append(Callout("warning", "Skipped steps", f"The search skipped {steps}"))
+    callouts += [Callout("warning", "Could not read everything", w) for w in run.warnings]
+    return Verdict((_accuracy_sentence(controls), *_decision_sentences(run)), tuple(callouts))
