@@ -14,7 +14,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         OSError: the folder does not exist or cannot be written, or the disk is full; `path` is then
             as it was.
     """
-    # In the same folder, because os.replace is atomic only within one file system. Not from the
+    # In the same folder, because replacing is atomic only within one file system. Not from the
     # tempfile module, whose files nobody but their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -22,7 +22,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
