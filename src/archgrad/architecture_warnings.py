@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from archgrad.architecture import Architecture, Edge
 
 NONE = "none"
@@ -37,24 +39,47 @@ def architecture_warnings(architecture: Architecture) -> list[str]:
     return warnings
 
 
-def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
-    """What is wrong with a cell as a graph.
+def is_connected(architecture: Architecture) -> bool:
+    """Whether every cell's output depends on its input, by at least one path without `none`.
+
+    True where the choices are no edges: nothing is known of the graph then.
+    """
+    return all(flow.outputs & flow.fed for flow in map(_flow, architecture.cells().values()))
+
+
+class _Flow(NamedTuple):
+    """Nodes of a cell: its outputs, those that something arrives at, those that the outputs depend on."""
+
+    outputs: set[int]
+    fed: set[int]
+    read: set[int]
+
+
+def _flow(edges: dict[Edge, str]) -> _Flow:
+    """What flows in a cell.
 
     A cell with several inputs (DARTS) puts out all its nodes, one with a single input
     (NAS-Bench-201) the last.
     """
-    kept = {edge: op for edge, op in edges.items() if op != NONE}
+    kept = [edge for edge, op in edges.items() if op != NONE]
     nodes = {edge.node for edge in edges}
     inputs = {edge.source for edge in edges} - nodes
     outputs = nodes if len(inputs) > 1 else {max(nodes)}
-    fed = set(inputs)  # nodes that something arrives at from the inputs
+    fed = set(inputs)
     for edge in sorted(kept, key=lambda e: e.node):
         if edge.source in fed:
             fed.add(edge.node)
-    read = set(outputs)  # nodes that the outputs depend on
+    read = set(outputs)
     for edge in sorted(kept, key=lambda e: -e.node):
         if edge.node in read:
             read.add(edge.source)
+    return _Flow(outputs, fed, read)
+
+
+def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
+    """What is wrong with a cell as a graph."""
+    kept = {edge: op for edge, op in edges.items() if op != NONE}
+    outputs, fed, read = _flow(edges)
     warnings = []
     if not outputs & fed:
         warnings.append(f"the output of cell {cell!r} is not connected to its input: it is constant")

@@ -210,5 +210,15 @@ DARTS = Space(
     DartsNetwork,
     search={"channels": 16, "cells": 8, "affine": False, "pool_norm": True},
     train={"channels": 36, "cells": 20, "auxiliary": True},
-    small=({"channels": 8, "cells": 3}, {"channels": 16, "cells": 5, "auxiliary": False}),
+    training={
+        "epochs": 600,
+        "batch_size": 96,
+        "clip": 5.0,
+        "drop_path": 0.2,
+        "auxiliary_weight": 0.4,
+        "cutout": 16,
+    },
+    small_search={"channels": 8, "cells": 3},
+    small_train={"channels": 16, "cells": 5, "auxiliary": False},
+    rule="darts",
 )

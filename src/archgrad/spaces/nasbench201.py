@@ -108,5 +108,7 @@ class NasBench201Network(nn.Module):
 NASBENCH201 = Space(
     NasBench201Network,
     search={"affine": False},
-    small=({"channels": 8, "cells": 1}, {"channels": 16, "cells": 1}),
+    training={"epochs": 200, "batch_size": 256, "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4},
+    small_search={"channels": 8, "cells": 1},
+    small_train={"channels": 16, "cells": 1},
 )

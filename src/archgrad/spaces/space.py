@@ -21,15 +21,20 @@ class Space:
     """A builder ``(pick, shape, classes, **settings) -> nn.Module`` with its settings by phase.
 
     builder: a function or class; `shape` is (C, H, W) of an image, `classes` the number of classes.
-    search: settings of the published supernet.
-    train: settings of the published final network, on top of the builder's defaults.
-    small: settings (search, train) for data smaller than the published (see `config`).
+    search: settings of the published supernet, on top of the builder's defaults.
+    train: settings of the published final network, likewise.
+    training: the published recipe for training it: the configuration's section ``train``.
+    small_search, small_train: settings that replace them for data smaller than the published.
+    rule: the derivation rule of the space's authors.
     """
 
     builder: Callable[..., nn.Module]
     search: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
-    small: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    small_search: Mapping[str, Any] = field(default_factory=dict)
+    small_train: Mapping[str, Any] = field(default_factory=dict)
+    rule: str = "argmax"
 
     def settings(self) -> dict[str, inspect.Parameter]:
         """The builder's parameters after ``pick, shape, classes``."""

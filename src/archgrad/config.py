@@ -1,0 +1,182 @@
+"""The schema of the configuration: typed sections with defaults, and which keys a choice of parts reads.
+
+How a user's settings become a full configuration is in `settings`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from archgrad.samplers import SAMPLERS
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, strings are not turned into numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    """Which images, how they are split and augmented. Lengths in pixels."""
+
+    name: str = "digits"
+    path: str | None = None
+    resize: int | tuple[int, int] | None = None
+    validation: Fraction = 0.5
+    test: Fraction = 0.2
+    split_file: str | None = None
+    crop: Length = 4
+    flip: bool = True
+
+
+class Named(Section):
+    """A part by name, with the part's own settings beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """The part's own settings."""
+        return dict(self.model_extra or {})
+
+
+class Search(Section):
+    """The loop. order: DARTS steps on the logits first, GDAS on the weights."""
+
+    epochs: Count = 50
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    order: Literal["architecture_first", "weights_first"] = "architecture_first"
+    warmup_epochs: Length = 0
+    drop_path: Probability = 0.0
+
+
+class Temperature(Section):
+    """τ by epoch, from start at the first to end at the last."""
+
+    schedule: Literal["constant", "linear", "exponential", "cosine"] = "constant"
+    start: Positive = 1.0
+    end: Positive = 1.0
+
+
+class Weights(Section):
+    """SGD on the operation weights; cosine from learning_rate to final_learning_rate."""
+
+    learning_rate: Positive = 0.025
+    final_learning_rate: NotNegative = 0.001
+    momentum: Probability = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 3e-4
+    clip: Positive | None = 5.0
+
+
+class ArchitectureLogits(Section):
+    """The optimizer of the logits, and how they begin: N(initial_mean, initial_scale²)."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 3e-4
+    betas: tuple[Probability, Probability] = (0.5, 0.999)
+    weight_decay: NotNegative = 1e-3
+    clip: Positive | None = None
+    initial_mean: Finite = 0.0
+    initial_scale: NotNegative = 1e-3
+
+
+class Cost(Section):
+    """A cost from the table, or "none"; strength: mild, moderate, aggressive or a number."""
+
+    name: str = "none"
+    strength: Literal["mild", "moderate", "aggressive"] | NotNegative = 0.0
+
+
+class Derive(Section):
+    """How logits become an architecture."""
+
+    rule: str = "argmax"
+
+
+class Train(Section):
+    """Training the derived network from scratch; `space`: the builder's settings for it."""
+
+    epochs: Count = 100
+    batch_size: Annotated[int, Field(ge=2)] = 96
+    learning_rate: Positive = 0.025
+    final_learning_rate: NotNegative = 0.0
+    momentum: Probability = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 3e-4
+    clip: Positive | None = None
+    label_smoothing: Probability = 0.0
+    drop_path: Probability = 0.0
+    auxiliary_weight: NotNegative = 0.0
+    cutout: Length = 0
+    space: dict[str, Any] = Field(default_factory=dict)
+
+
+class Device(Section):
+    """Where and how it runs. threads: None leaves PyTorch's choice."""
+
+    name: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    threads: Count | None = None
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    method: str = "gdas"
+    seed: Length = 0
+    data: Data = Field(default_factory=Data)
+    space: Named = Field(default_factory=lambda: Named(name="nasbench201"))
+    search: Search = Field(default_factory=Search)
+    sampler: Named = Field(default_factory=lambda: Named(name="softmax"))
+    temperature: Temperature = Field(default_factory=Temperature)
+    hypergradient: Named = Field(default_factory=lambda: Named(name="first_order"))
+    weights: Weights = Field(default_factory=Weights)
+    architecture: ArchitectureLogits = Field(default_factory=ArchitectureLogits)
+    cost: Cost = Field(default_factory=Cost)
+    derive: Derive = Field(default_factory=Derive)
+    train: Train = Field(default_factory=Train)
+    device: Device = Field(default_factory=Device)
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, without the keys that the chosen parts do not use."""
+        document = self.model_dump(mode="json")
+        for key in unused(self):
+            section, _, name = key.partition(".")
+            document[section].pop(name, None)
+        return document
+
+
+def unused(config: Config) -> dict[str, str]:
+    """Keys that the chosen parts do not read, each with the reason."""
+    reasons: dict[str, str] = {}
+    sampler = SAMPLERS[config.sampler.name]
+    if not sampler.uses_temperature:
+        for key in Temperature.model_fields:
+            reasons[f"temperature.{key}"] = f"the sampler {config.sampler.name!r} has no temperature"
+    elif config.temperature.schedule == "constant":
+        reasons["temperature.end"] = "a constant temperature has no end; set temperature.schedule"
+    hypergradient = config.hypergradient.name
+    if hypergradient == "none":
+        for key in ("optimizer", "learning_rate", "betas", "weight_decay", "clip"):
+            reasons[f"architecture.{key}"] = f"the method {config.method!r} does not train the logits"
+        reasons["search.warmup_epochs"] = "the logits are never trained"
+        reasons["cost.strength"] = "the logits are not trained, so a penalty has no effect"
+    elif config.architecture.optimizer == "sgd":
+        reasons["architecture.betas"] = "sgd has no betas"
+    if hypergradient in ("none", "single_level"):
+        reasons["search.order"] = "weights and logits do not alternate"
+    if config.cost.name == "none":
+        reasons["cost.strength"] = "no cost is chosen; set cost.name"
+    return reasons

@@ -1,0 +1,125 @@
+"""A supernet on data as the search sees it: a pair of objectives for every step.
+
+B C H W: images; E choices × K candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from archgrad.choice import Group, Sample, Supernet
+from archgrad.problem import Outcome, preserved
+from archgrad.randomness import Streams
+from archgrad.spaces.drop_path import set_drop_path
+
+if TYPE_CHECKING:
+    from archgrad.datasets.batches import Batches
+
+Penalty = Callable[[Sequence[Tensor]], Tensor]
+"""Weights [E, K] per group -> scalar added to the loss."""
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision for the forward pass: ``"bf16"`` runs matrix products in bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@dataclass(frozen=True)
+class NetworkObjective:
+    """Cross-entropy of a supernet on one batch, plus the penalty on the drawn weights.
+
+    images: [B, C, H, W]; labels: [B]. `mask_stream` gives drop path the same masks
+    at every call.
+    """
+
+    network: Supernet
+    images: Tensor
+    labels: Tensor
+    penalty: Penalty | None = None
+    precision: str = "fp32"
+    drop_path: float = 0.0
+    mask_stream: Callable[[], torch.Generator] | None = None
+
+    def __call__(self, samples: Sequence[Sample]) -> Outcome:
+        """Evaluate at samples (one per group) and the network's current weights."""
+        if self.drop_path and self.mask_stream is not None:
+            set_drop_path(self.network, self.drop_path, self.mask_stream())
+        with autocast(self.images.device, self.precision):
+            logits = self.network(self.images, samples)
+        if self.precision == "bf16":
+            logits = logits.float()
+        task = F.cross_entropy(logits, self.labels)
+        loss = task + self.penalty([s.weights for s in samples]) if self.penalty else task
+        correct = (logits.detach().argmax(dim=1) == self.labels).sum()
+        return Outcome(loss, task.detach(), correct, len(self.labels))
+
+
+class NetworkTask:
+    """A supernet, its weight-training batches and its architecture-validation batches.
+
+    Args:
+        network: the supernet, on its device.
+        train: batches of the weight-training part.
+        valid: batches of the architecture-validation part.
+        streams: the run's random streams (drop path masks).
+        penalty: added to the loss, or None.
+        precision: "fp32" or "bf16".
+        drop_path: probability of dropping an edge per sample during search (SNAS: 0.3).
+    """
+
+    def __init__(
+        self,
+        network: Supernet,
+        train: Batches,
+        valid: Batches,
+        streams: Streams,
+        penalty: Penalty | None = None,
+        precision: str = "fp32",
+        drop_path: float = 0.0,
+    ):
+        self.network, self.train, self.valid, self.streams = network, train, valid, streams
+        self.penalty, self.precision, self.drop_path = penalty, precision, drop_path
+        self.groups: tuple[Group, ...] = network.groups
+        self.weights = list(network.parameters())
+        self.buffers = list(network.buffers())
+        self.steps_per_epoch = train.steps
+
+    def steps(self, epoch: int, start: int) -> Iterator[tuple[NetworkObjective, NetworkObjective]]:
+        """(training, validation) objectives of the steps from `start`; a function of its arguments."""
+        for step, (images, labels) in enumerate(self.train.epoch(epoch, start), start=start):
+            passes, position = divmod(epoch * self.steps_per_epoch + step, self.valid.steps)
+            yield (
+                self._objective(images, labels, epoch, step, 0),
+                self._objective(*self.valid.batch(passes, position), epoch, step, 1),
+            )
+
+    def _objective(
+        self, images: Tensor, labels: Tensor, epoch: int, step: int, part: int
+    ) -> NetworkObjective:
+        def masks() -> torch.Generator:
+            return self.streams.generator("drop path", epoch, step, part)
+
+        return NetworkObjective(
+            self.network, images, labels, self.penalty, self.precision, self.drop_path, masks
+        )
+
+    def evaluate(self, draw: Callable[[int], list[Sample]]) -> tuple[float, float]:
+        """(loss, accuracy) on the whole validation part, batch statistics, one draw per batch.
+
+        Nothing changes: BatchNorm's running statistics are put back.
+        """
+        loss, correct, images = 0.0, 0, 0
+        with torch.no_grad(), preserved(self.buffers):
+            for step, (x, y) in enumerate(self.valid.epoch(0)):
+                outcome = NetworkObjective(self.network, x, y, None, self.precision)(draw(step))
+                loss += float(outcome.task_loss) * outcome.images
+                correct += int(outcome.correct)
+                images += outcome.images
+        return loss / images, correct / images

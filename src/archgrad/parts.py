@@ -1,0 +1,340 @@
+"""From a configuration to the objects it names: data, batches, space, sampler, optimizers.
+
+The only file that turns names into objects for a run; the verbs put them to work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.choice import Supernet, supernet
+from archgrad.config import Config
+from archgrad.costs.cost_table import CostTable, cost_table
+from archgrad.costs.penalty import STRENGTHS, Penalty
+from archgrad.datasets.augmentation import Augmentation
+from archgrad.datasets.batches import Batches
+from archgrad.datasets.images import ImageData
+from archgrad.datasets.loading import load
+from archgrad.datasets.normalisation import Normalisation, normalisation_of
+from archgrad.datasets.splits import Splits, split
+from archgrad.errors import ConfigError, UserError
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.objectives import NetworkTask
+from archgrad.randomness import Streams, seeded_modules
+from archgrad.samplers import SAMPLERS
+from archgrad.schedules import SCHEDULES, cosine, epoch_progress, linear
+from archgrad.search import SearchPlan, SearchState
+from archgrad.settings import DataSize
+from archgrad.spaces import SPACES
+from archgrad.spaces.drop_path import DropPath
+from archgrad.spaces.space import Space, as_space
+from archgrad.train import TrainPlan
+
+
+def load_data(config: Config) -> ImageData:
+    """The data set that the configuration names, decoded."""
+    return load(config.data.name, config.data.path, config.data.resize)
+
+
+def data_size(data: ImageData, config: Config) -> DataSize:
+    """What the rules for sizes look at."""
+    images = len(data.train) if data.test is not None else int(len(data.train) * (1 - config.data.test))
+    return DataSize(data.name, images, data.shape)
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the GPU where there is one.
+
+    Raises:
+        UserError: PyTorch knows no such device, or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device.name: cannot use {name!r} ({str(error).splitlines()[0]}); use auto, cpu or cuda"
+        ) from None
+    return device
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What every stage of a run shares."""
+
+    config: Config
+    data: ImageData
+    splits: Splits
+    streams: Streams
+    space: Space
+    device: torch.device
+
+    @classmethod
+    def of(cls, config: Config, data: ImageData) -> Parts:
+        """Split the data, find the space and the device, set the number of threads."""
+        if config.device.threads is not None:
+            torch.set_num_threads(config.device.threads)
+        streams = Streams(config.seed)
+        file = Path(config.data.split_file) if config.data.split_file else None
+        splits = split(data, streams, config.data.validation, config.data.test, file)
+        space = as_space(SPACES[config.space.name])
+        return cls(config, data, splits, streams, space, torch_device(config.device.name))
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.data.classes)
+
+    def learning(self) -> Tensor:
+        """Indices of all images that may be learned from: everything but the test part."""
+        return torch.cat([self.splits.weights, self.splits.architecture]).sort().values
+
+    def description(self) -> dict[str, Any]:
+        """The content of ``data.json``."""
+        mean, std = self.search_normalisation
+        test = self.data.test if self.splits.test is None else self.splits.test
+        return {
+            "name": self.data.name,
+            "shape": list(self.data.shape),
+            "classes": list(self.data.classes),
+            "images": {
+                "weights": len(self.splits.weights),
+                "architecture": len(self.splits.architecture),
+                "test": 0 if test is None else len(test),
+            },
+            "digests": self.splits.digests,
+            "mean": list(mean),
+            "std": list(std),
+        }
+
+    @functools.cached_property
+    def search_normalisation(self) -> Normalisation:
+        """Mean and standard deviation of the weight-training part."""
+        return normalisation_of(self.data.train, self.splits.weights)
+
+    @functools.cached_property
+    def train_normalisation(self) -> Normalisation:
+        """Mean and standard deviation of all images but the test part."""
+        return normalisation_of(self.data.train, self.learning())
+
+    # ---- search
+
+    def supernet(self) -> Supernet:
+        """The supernet on its device, initialised from the run's seed.
+
+        Raises:
+            UserError: images too small for the space, or candidates that do not fit together.
+        """
+        config = self.config
+        with seeded_modules(self.streams.seed_of("supernet")):
+            network = supernet(self.space.builder, self.data.shape, self.classes, **config.space.settings())
+        if config.search.drop_path and not any(isinstance(m, DropPath) for m in network.modules()):
+            raise ConfigError([f"search.drop_path: the space {config.space.name!r} has no drop path"])
+        self._place(network)
+        return network
+
+    def penalty(self) -> Penalty | None:
+        """The cost penalty, or None."""
+        cost = self.config.cost
+        if cost.name == "none" or not cost.strength:
+            return None
+        strength = STRENGTHS[cost.strength] if isinstance(cost.strength, str) else cost.strength
+        return Penalty(self.cost_table, strength)
+
+    @functools.cached_property
+    def cost_table(self) -> CostTable:
+        """The cost of every candidate in the network that will be trained, on the run's device."""
+        table = cost_table(
+            self.config.cost.name, self.space.builder, self.data.shape, self.classes, self.train_settings()
+        )
+        return replace(table, groups=tuple(g.to(self.device, torch.float32) for g in table.groups))
+
+    def task(self, network: Supernet) -> NetworkTask:
+        """The supernet on its two parts of the data."""
+        config = self.config
+        augmentation = Augmentation(crop=config.data.crop, flip=config.data.flip)
+        train, valid = (
+            Batches(
+                self.data.train,
+                indices,
+                config.search.batch_size,
+                normalisation=self.search_normalisation,
+                augmentation=augmentation,
+                streams=self.streams,
+                name=name,
+                device=self.device,
+                channels_last=config.device.channels_last,
+            )
+            for name, indices in (
+                ("search/weights", self.splits.weights),
+                ("search/architecture", self.splits.architecture),
+            )
+        )
+        return NetworkTask(
+            network,
+            train,
+            valid,
+            self.streams,
+            self.penalty(),
+            config.device.precision,
+            config.search.drop_path,
+        )
+
+    def plan(self) -> SearchPlan:
+        """The method's parts."""
+        config = self.config
+        tau, weights, epochs = config.temperature, config.weights, config.search.epochs
+        schedule = SCHEDULES[tau.schedule]
+        hypergradient = config.hypergradient
+        cost = None if config.cost.name == "none" else self.cost_table
+        return SearchPlan(
+            sampler=SAMPLERS[config.sampler.name](**config.sampler.settings()),
+            hypergradient=None
+            if hypergradient.name == "none"
+            else HYPERGRADIENTS[hypergradient.name](**hypergradient.settings()),
+            epochs=epochs,
+            temperature=lambda epoch: schedule(tau.start, tau.end, epoch_progress(epoch, epochs)),
+            learning_rate=lambda epoch: cosine(
+                weights.learning_rate, weights.final_learning_rate, epoch / epochs
+            ),
+            weight_clip=weights.clip,
+            architecture_clip=config.architecture.clip,
+            architecture_first=config.search.order == "architecture_first",
+            warmup_epochs=config.search.warmup_epochs,
+            expected_cost=None if cost is None else lambda p: float(cost.expected(p)),
+        )
+
+    def state(self, network: Supernet) -> SearchState:
+        """Logits and optimizers before the first step."""
+        weights, logits = self.config.weights, self.config.architecture
+        generator = self.streams.generator("logits")
+        alpha = [
+            a.detach().to(self.device).requires_grad_()
+            for a in network.initial_logits(generator, logits.initial_scale, logits.initial_mean)
+        ]
+        sgd = torch.optim.SGD(
+            network.parameters(),
+            lr=weights.learning_rate,
+            momentum=weights.momentum,
+            nesterov=weights.nesterov,
+            weight_decay=weights.weight_decay,
+            foreach=True,
+        )
+        optimizer: torch.optim.Optimizer | None = None
+        if self.config.hypergradient.name == "none":
+            pass
+        elif logits.optimizer == "adam":
+            optimizer = torch.optim.Adam(
+                alpha, lr=logits.learning_rate, betas=logits.betas, weight_decay=logits.weight_decay
+            )
+        else:
+            optimizer = torch.optim.SGD(alpha, lr=logits.learning_rate, weight_decay=logits.weight_decay)
+        return SearchState(alpha, sgd, optimizer)
+
+    # ---- train
+
+    def train_settings(self) -> dict[str, Any]:
+        """The builder's settings for the network that is trained."""
+        return dict(self.config.train.space)
+
+    def built(self, build: Callable[[], nn.Module], name: str) -> nn.Module:
+        """A network on its device, initialised from the run's seed and its name."""
+        with seeded_modules(self.streams.seed_of(f"train/{name}")):
+            network = build()
+        self._place(network)
+        return network
+
+    def train_batches(self, name: str) -> Batches:
+        """All images but the test part, augmented."""
+        config = self.config
+        return Batches(
+            self.data.train,
+            self.learning(),
+            config.train.batch_size,
+            normalisation=self.train_normalisation,
+            augmentation=Augmentation(
+                crop=config.data.crop, flip=config.data.flip, cutout=config.train.cutout
+            ),
+            streams=self.streams,
+            name=f"train/{name}",
+            device=self.device,
+            channels_last=config.device.channels_last,
+        )
+
+    def test_batches(self) -> Batches:
+        """The test part, as it is; nothing but the final evaluation looks at it."""
+        if self.splits.test is None:
+            assert self.data.test is not None
+            source, indices = self.data.test, torch.arange(len(self.data.test))
+        else:
+            source, indices = self.data.train, self.splits.test
+        return Batches(
+            source,
+            indices,
+            min(500, len(indices)),
+            normalisation=self.train_normalisation,
+            augmentation=Augmentation(),
+            streams=self.streams,
+            name="test",
+            shuffle=False,
+            drop_last=False,
+            device=self.device,
+            channels_last=self.config.device.channels_last,
+        )
+
+    def train_plan(self) -> TrainPlan:
+        """How a concrete network is trained."""
+        train = self.config.train
+        return TrainPlan(
+            epochs=train.epochs,
+            learning_rate=lambda epoch: cosine(
+                train.learning_rate, train.final_learning_rate, epoch / train.epochs
+            ),
+            drop_path=lambda epoch: linear(0.0, train.drop_path, epoch / train.epochs),
+            clip=train.clip,
+            label_smoothing=train.label_smoothing,
+            auxiliary_weight=train.auxiliary_weight,
+            precision=self.config.device.precision,
+        )
+
+    def train_optimizer(self, network: nn.Module) -> torch.optim.SGD:
+        """SGD on the network."""
+        train = self.config.train
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=train.learning_rate,
+            momentum=train.momentum,
+            nesterov=train.nesterov,
+            weight_decay=train.weight_decay,
+            foreach=True,
+        )
+
+    def _place(self, network: nn.Module) -> None:
+        network.to(self.device)
+        if self.config.device.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line for every key in which two configurations differ.
+
+    >>> differences({"a": {"x": 1}}, {"a": {"x": 2}})
+    ['a.x: the run has 1, you gave 2']
+    """
+    lines = []
+    for key in [*before, *(k for k in now if k not in before)]:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: the run has {old!r}, you gave {new!r}")
+    return lines
