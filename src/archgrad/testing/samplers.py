@@ -1,0 +1,271 @@
+"""The contract of a sampler: ``(logits [..., E, K], tau, generator) -> Sample`` and its probabilities.
+
+E choices × K candidates.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.errors import MissingExtra
+from archgrad.samplers.sampler import Sampler
+from archgrad.testing.law import require, require_close, require_identical
+
+SIMPLEX = "rows of a sample are non-negative and sum to 1"
+FORM = "weights have the shape and dtype of the logits, which stay as they were"
+PROBABILITIES = "probabilities are a distribution over candidates"
+REPEATABLE = "a draw is a function of its arguments and the generator alone"
+GLOBAL = "the global random state is untouched"
+FREQUENCIES = "argmax frequencies of a random sampler pass a chi-square test against its probabilities"
+ONE_HOT = "a sampler with one_active is exactly one-hot in the forward pass"
+ACTIVE = "every candidate with weight is active, and with one_active no other"
+TEMPERATURE = "uses_temperature says whether the temperature changes weights or gradients"
+FINITE_GRADIENT = "gradients are finite"
+PATHWISE = "the gradient of a soft sampler equals finite differences with the same noise"
+SURROGATE = "the gradient of a hard sampler equals its surrogate's, restricted to the drawn candidate"
+
+_LOGITS = ((0.0, 0.5, 1.0, -1.0, 0.2), (0.3, -0.4, 0.0, 0.9, -0.2))
+_TEMPERATURES = (0.1, 1.0, 10.0)
+
+
+def check_sampler(
+    sampler: Sampler,
+    *,
+    surrogate: Sampler | None = None,
+    draws: int = 20_000,
+    significance: float = 1e-4,
+    seed: int = 0,
+) -> None:
+    """Check a sampler's laws, in float64, float32 and bfloat16.
+
+    Args:
+        sampler: the part.
+        surrogate: for a hard sampler the soft one whose gradient it borrows, drawing the same noise
+            from the same generator; without it only the gradient's finiteness is checked.
+        draws: draws of the chi-square test, per temperature.
+        significance: smallest p-value accepted; the draws are fixed by `seed`, so it is no flaky test.
+        seed: seed of all draws.
+
+    Raises:
+        BrokenLaw: with the law's name and the numbers.
+        MissingExtra: SciPy is not installed.
+    """
+    _check_form(sampler, seed)
+    _check_repeatable(sampler, seed)
+    _check_extremes(sampler, seed)
+    _check_temperature(sampler, seed)
+    if _is_random(sampler, seed):
+        for tau in _TEMPERATURES:
+            p = chi_square_p(sampler, tau, draws, seed)
+            require(
+                p >= significance,
+                FREQUENCIES,
+                f"p = {p:.2e} < {significance:.0e} at τ = {tau}, {draws} draws",
+            )
+    _check_gradient(sampler, surrogate, seed)
+
+
+def chi_square_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> float:
+    """p-value of `draws` argmaxes at temperature `tau` against the sampler's probabilities (K = 5).
+
+    Raises:
+        MissingExtra: SciPy is not installed.
+    """
+    try:
+        from scipy.stats import chisquare
+    except ImportError:
+        raise MissingExtra("dev", "SciPy", "the chi-square test of a sampler") from None
+    row = torch.tensor(_LOGITS[:1], dtype=torch.float64)
+    drawn = sampler(row.expand(draws, -1), tau, _generator(seed)).weights.argmax(dim=-1)
+    observed = torch.bincount(drawn, minlength=row.shape[1]).double()
+    expected = draws * sampler.probabilities(row)[0].double()
+    return float(chisquare(observed.numpy(), (expected * draws / expected.sum()).numpy()).pvalue)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _logits(dtype: torch.dtype = torch.float64) -> Tensor:
+    """A leaf [E = 2, K = 5]."""
+    return torch.tensor(_LOGITS, dtype=dtype, requires_grad=True)
+
+
+def _is_random(sampler: Sampler, seed: int) -> bool:
+    logits = torch.zeros(64, 5)
+    first, second = (sampler(logits, 1.0, _generator(seed + i)).weights for i in (0, 1))
+    return not torch.equal(first, second)
+
+
+def _check_form(sampler: Sampler, seed: int) -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for shape in ((1, 1), (2, 5), (3, 2, 5)):
+            logits = torch.randn(shape, generator=_generator(seed)).to(dtype)
+            before = logits.clone()
+            where = f"logits {shape} {dtype}"
+            sample = sampler(logits, 1.0, _generator(seed))
+            weights = sample.weights
+            require(
+                weights.shape == logits.shape and weights.dtype == dtype,
+                FORM,
+                f"{where}: weights {tuple(weights.shape)} {weights.dtype}",
+            )
+            require_identical(FORM, logits, before, f"{where}: the logits")
+            _check_simplex(weights, where)
+            _check_active(sampler, sample, where)
+            probabilities = sampler.probabilities(logits)
+            total = probabilities.double().sum(-1)
+            require_close(PROBABILITIES, total, torch.ones_like(total), _slack(dtype), where)
+            require(bool((probabilities >= 0).all()), PROBABILITIES, f"{where}: a negative probability")
+
+
+def _slack(dtype: torch.dtype) -> float:
+    """How far a row's sum may be from 1: every term is rounded to half an epsilon of itself."""
+    return 4 * torch.finfo(dtype).eps
+
+
+def _check_simplex(weights: Tensor, where: str) -> None:
+    weights = weights.detach()
+    total = weights.double().sum(-1)
+    require_close(SIMPLEX, total, torch.ones_like(total), _slack(weights.dtype), f"{where}: row sums")
+    require(bool((weights >= 0).all()), SIMPLEX, f"{where}: a negative weight, {float(weights.min()):.3e}")
+
+
+def _check_active(sampler: Sampler, sample: Sample, where: str) -> None:
+    weights = sample.weights.detach()
+    if sampler.one_active:
+        values = sorted(set(weights.flatten().tolist()))
+        exact = bool(((weights == 0) | (weights == 1)).all()) and bool(((weights == 1).sum(-1) == 1).all())
+        require(exact, ONE_HOT, f"{where}: weights take the values {values[:5]}")
+    if weights.dim() != 2 or sample.active is None:
+        require(
+            weights.dim() != 2 or not sampler.one_active,
+            ACTIVE,
+            f"{where}: active is None, so every candidate would run",
+        )
+        return
+    for row, active in zip(weights.tolist(), sample.active, strict=True):
+        carrying = {k for k, z in enumerate(row) if z != 0}
+        require(
+            carrying == set(active) if sampler.one_active else carrying <= set(active),
+            ACTIVE,
+            f"{where}: active {active}, weights on {sorted(carrying)}",
+        )
+
+
+@contextmanager
+def _global_state_watched(where: str) -> Iterator[None]:
+    """Require that PyTorch's, NumPy's and Python's global generators are where they were."""
+    states = _global_states()
+    yield
+    for name, before, after in zip(("torch", "numpy", "random"), states, _global_states(), strict=True):
+        require(before == after, GLOBAL, f"{where}: the global generator of {name} has moved")
+
+
+def _global_states() -> tuple[bytes, bytes, bytes]:
+    numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy global state is what is watched
+    python_state = random.getstate()
+    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(numpy_state), pickle.dumps(python_state)
+
+
+def _check_repeatable(sampler: Sampler, seed: int) -> None:
+    logits = torch.zeros(64, 5)
+    for tau in _TEMPERATURES:
+        where = f"τ = {tau}"
+        with _global_state_watched(where):
+            first = sampler(logits, tau, _generator(seed))
+            sampler.probabilities(logits)
+        with torch.random.fork_rng(devices=[]):
+            torch.rand(1)  # another global state may make no difference
+            again = sampler(logits, tau, _generator(seed))
+        require_identical(REPEATABLE, again.weights, first.weights, where)
+        require(again.active == first.active, REPEATABLE, f"{where}: other candidates are active")
+
+
+def _check_extremes(sampler: Sampler, seed: int) -> None:
+    """No NaN for τ from 1e-3 to 1e3, logits from −1e4 to 1e4, K from 1 to 1000, in three precisions."""
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for candidates in (1, 2, 7, 1000):
+            spread = torch.linspace(-1e4, 1e4, candidates) if candidates > 1 else torch.full((1,), 1e4)
+            peak = torch.full((candidates,), -1e4)
+            peak[-1] = 1e4
+            rows = torch.stack([spread, peak, torch.zeros(candidates), torch.full((candidates,), -1e4)])
+            for tau in (1e-3, 1.0, 1e3):
+                logits = rows.to(dtype).requires_grad_()
+                where = f"{dtype}, K = {candidates}, τ = {tau}, logits within ±1e4"
+                sample = sampler(logits, tau, _generator(seed))
+                _check_simplex(sample.weights, where)
+                _check_active(sampler, sample, where)
+                if sample.weights.requires_grad:
+                    ramp = torch.linspace(-1, 1, candidates).to(dtype)
+                    (found,) = torch.autograd.grad((sample.weights * ramp).sum(), logits)
+                    require(bool(found.isfinite().all()), FINITE_GRADIENT, where)
+
+
+def _pull_back(
+    sampler: Callable[[Tensor, float, torch.Generator], Sample], cotangent: Tensor, tau: float, seed: int
+) -> Tensor:
+    """d(Σ cotangent·weights)/dα [E, K]; zeros where the sampler has no gradient."""
+    logits = _logits()
+    weights = sampler(logits, tau, _generator(seed)).weights
+    if not weights.requires_grad:
+        return torch.zeros_like(logits)
+    return torch.autograd.grad((cotangent * weights).sum(), logits)[0]
+
+
+def _cotangent() -> Tensor:
+    return torch.tensor([[0.7, -1.1, 0.4, 2.0, -0.3], [-0.6, 0.8, 1.5, -1.7, 0.1]], dtype=torch.float64)
+
+
+def _check_temperature(sampler: Sampler, seed: int) -> None:
+    cold, warm = (
+        torch.cat(
+            [sampler(_logits(), t, _generator(seed)).weights, _pull_back(sampler, _cotangent(), t, seed)]
+        )
+        for t in (0.5, 2.0)
+    )
+    changed = not torch.equal(cold, warm)
+    require(
+        changed == sampler.uses_temperature,
+        TEMPERATURE,
+        f"uses_temperature is {sampler.uses_temperature}, from τ = 0.5 to τ = 2 "
+        f"{'something' if changed else 'nothing'} changes",
+    )
+
+
+def _check_gradient(sampler: Sampler, surrogate: Sampler | None, seed: int) -> None:
+    for tau in (0.3, 1.0, 3.0):
+        where = f"τ = {tau}"
+        cotangent = _cotangent()
+        sample = sampler(_logits(), tau, _generator(seed))
+        if sampler.one_active:
+            cotangent = cotangent * sample.weights.detach()  # candidates that did not run get none
+        found = _pull_back(sampler, cotangent, tau, seed)
+        if surrogate is not None:
+            wanted = _pull_back(surrogate, cotangent, tau, seed)
+            require_close(SURROGATE, found, wanted, 1e-12, where)
+        elif not sampler.one_active:
+            wanted = _finite_differences(sampler, cotangent, tau, seed)
+            require_close(PATHWISE, found, wanted, 1e-7, where)
+
+
+def _finite_differences(sampler: Sampler, cotangent: Tensor, tau: float, seed: int) -> Tensor:
+    """Central differences of Σ cotangent·weights in float64, step 1e-5 (error about 1e-9)."""
+    step, base = 1e-5, _logits().detach()
+    wanted = torch.zeros_like(base)
+    for index in range(base.numel()):
+        values = []
+        for sign in (1, -1):
+            moved = base.clone()
+            moved.view(-1)[index] += sign * step
+            values.append(float((cotangent * sampler(moved, tau, _generator(seed)).weights).sum()))
+        wanted.view(-1)[index] = (values[0] - values[1]) / (2 * step)
+    return wanted
