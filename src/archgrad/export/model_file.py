@@ -240,6 +240,7 @@ _PREDICT_IMAGE = '''\
 
 import sys
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -248,14 +249,12 @@ from model import CLASSES, MEAN, SHAPE, STD, load
 if len(sys.argv) != 2:
     sys.exit(__doc__)
 path, (channels, height, width) = sys.argv[1], SHAPE
-if path.endswith(".npy"):
-    import numpy as np
-
-    image = Image.fromarray(np.load(path).astype(np.uint8, casting="safe"))
-else:
-    image = Image.open(path)
+array = np.load(path).astype(np.uint8, casting="safe") if path.endswith(".npy") else None
+image = Image.open(path) if array is None else Image.fromarray(array)
+if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
+    image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
 image = image.convert("MODE").resize((width, height), Image.Resampling.BILINEAR)
-pixels = torch.tensor(list(image.tobytes())).view(height, width, channels).permute(2, 0, 1) / 255
+pixels = torch.from_numpy(np.array(image)).view(height, width, channels).permute(2, 0, 1) / 255
 mean, std = torch.tensor(MEAN).view(-1, 1, 1), torch.tensor(STD).view(-1, 1, 1)
 with torch.no_grad():
     probabilities = load()(((pixels - mean) / std)[None]).softmax(dim=1)[0]
