@@ -20,24 +20,7 @@ from archgrad.architecture import Architecture, Edge
 from archgrad.architecture_warnings import NONE, architecture_warnings, skip_share
 from archgrad.choice import Group
 from archgrad.errors import UserError
-from archgrad.table import Entry, Table
-
-RULES = Table(
-    "derivation rule",
-    {
-        "argmax": Entry("archgrad.derive:argmax", "the most probable candidate of every choice"),
-        "darts": Entry(
-            "archgrad.derive:darts",
-            "the two strongest edges into every node, `none` left out of account",
-            "Liu et al. 2019, DARTS (arXiv 1806.09055), section 2.4",
-        ),
-        "snas": Entry(
-            "archgrad.derive:argmax",
-            "the most probable candidate of every edge, `none` included, all edges (the same as argmax)",
-            "Xie et al. 2019, SNAS (arXiv 1812.09926)",
-        ),
-    },
-)
+from archgrad.rules import RULES
 
 WEAK_MARGIN = 0.05
 """A decision by less than this probability is weak."""

@@ -25,6 +25,10 @@ class WorkError(RuntimeError):
     """The work itself failed (a diverged search, a full disk). The command line exits with code 1."""
 
 
+class Stopped(Exception):
+    """A signal asked for a stop; what was done is saved. The text says how to go on."""
+
+
 class MissingExtra(UserError):
     """An optional library is not installed."""
 

@@ -218,7 +218,7 @@ def _part_problems(config: Config) -> list[str]:
     """Unknown parts, and settings that a part does not take."""
     from archgrad.costs import COSTS
     from archgrad.datasets import DATASETS
-    from archgrad.derive import RULES
+    from archgrad.rules import RULES
 
     problems = []
     tables: list[tuple[str, Table | Mapping[str, object], str]] = [

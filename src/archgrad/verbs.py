@@ -23,11 +23,12 @@ from archgrad.choice import Group, concrete
 from archgrad.config import Config
 from archgrad.costs.network_counts import NetworkCounts, count_module, count_network
 from archgrad.datasets.images import ImageData
-from archgrad.derive import RULES, Derivation, derive
-from archgrad.errors import UserError, WorkError
+from archgrad.derive import Derivation, derive
+from archgrad.errors import Stopped, UserError, WorkError
 from archgrad.parts import Parts, data_size, differences, load_data
 from archgrad.progress import Progress, Shown, Silent
 from archgrad.randomness import Streams
+from archgrad.rules import RULES
 from archgrad.runs import Run, StopRequest
 from archgrad.samplers import SAMPLERS
 from archgrad.search import EpochRecord, SearchState, StepRecord, search
@@ -36,10 +37,6 @@ from archgrad.spaces.residual import ResidualNetwork, residual_size
 from archgrad.train import TrainState, evaluate, train
 
 CHECKPOINT_SECONDS = 20.0
-
-
-class Stopped(Exception):
-    """A signal asked for a stop; what was done is saved. The text says how to go on."""
 
 
 def search_run(

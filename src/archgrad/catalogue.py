@@ -1,0 +1,27 @@
+"""Everything that has a name, by family; for ``archgrad list``. PyTorch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from archgrad.costs import COSTS
+from archgrad.datasets import DATASETS
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.methods import METHODS
+from archgrad.ops import OPS
+from archgrad.rules import RULES
+from archgrad.samplers import SAMPLERS
+from archgrad.spaces import SPACES
+from archgrad.table import Entry
+
+FAMILIES: dict[str, Mapping[str, Entry]] = {
+    "methods": {name: Entry("", m.sentence, m.source) for name, m in METHODS.items()},
+    "spaces": SPACES.entries,
+    "samplers": SAMPLERS.entries,
+    "hypergradients": HYPERGRADIENTS.entries,
+    "costs": COSTS.entries,
+    "rules": RULES.entries,
+    "data": DATASETS.entries,
+    "operations": OPS.entries,
+}
+"""Family -> name -> entry."""

@@ -1,0 +1,302 @@
+"""The command line: verbs named after the files. Results on standard output, progress on standard error.
+
+Exit codes: 0 done, 1 failed while working (or stopped by a signal), 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from archgrad import __version__
+from archgrad.errors import Stopped, UserError, WorkError
+
+if TYPE_CHECKING:
+    from archgrad.progress import Progress
+
+RUN = click.argument("run", type=click.Path(path_type=Path))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+
+
+class Verbs(click.Group):
+    """Turns our errors into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _fail(str(error), 2)
+        except (WorkError, Stopped) as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt:
+            _fail("stopped", 1)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use."""
+        return list(self.commands)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"archgrad: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="archgrad")
+def main() -> None:
+    """Differentiable neural architecture search on PyTorch.
+
+    A search makes a run folder; every other verb works on one. Start with:  archgrad demo
+    """
+
+
+@main.command()
+@click.option("--run", "folder", type=click.Path(path_type=Path), required=True, help="The run folder.")
+@click.option("--method", help="Preset, e.g. darts, darts-2nd, snas, gdas, random (archgrad list methods).")
+@click.option("--space", help="Search space, or 'module:object' of your own.")
+@click.option("--data", help="Data set by name; without it --data-path is looked at.")
+@click.option("--data-path", help="Where the data are.")
+@click.option("--seed", type=int, help="Root of all random streams.")
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML or TOML file of settings.")
+@click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
+@AS_JSON
+@OVERRIDES
+def search(
+    folder: Path,
+    method: str | None,
+    space: str | None,
+    data: str | None,
+    data_path: str | None,
+    seed: int | None,
+    config: Path | None,
+    resume: bool,
+    as_json: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Search an architecture: relax every choice, train the supernet, follow the gradient.
+
+    \b
+    Example:
+      archgrad search --data digits --space nasbench201 --method gdas --run runs/first
+      archgrad search --run runs/first --resume
+      archgrad search --data cifar10 --space darts --method snas cost.strength=aggressive --run runs/small
+    """
+    from archgrad.settings import merge, read
+    from archgrad.settings import overrides as parse
+    from archgrad.verbs import search_run
+
+    given = merge(
+        read(config) if config else {},
+        {k: v for k, v in (("method", method), ("seed", seed)) if v is not None},
+        {"space": {"name": space}} if space else {},
+        {"data": {k: v for k, v in (("name", data), ("path", data_path)) if v is not None}},
+        parse(list(overrides)),
+    )
+    if not given["data"]:
+        del given["data"]
+    run = search_run(given, folder, resume=resume, progress=_progress())
+    lines = run.read_lines("metrics.jsonl")
+    last = lines[-1]
+    document = {
+        "run": str(run.folder),
+        "epochs": len(lines),
+        "valid_accuracy": last["valid_accuracy"],
+        "entropy_mean": last["entropy_mean"],
+        "architecture": last["architecture"],
+        "best": run.read_json("best.json"),
+        "seconds": sum(line["seconds"] for line in lines),
+    }
+    _result(
+        document,
+        as_json,
+        f"searched {len(lines)} epochs in {document['seconds']:.0f} s: accuracy of the supernet on the "
+        f"validation part {last['valid_accuracy']:.1%}, mean entropy {last['entropy_mean']:.3f} nats\n"
+        f"next: archgrad derive {run.folder}",
+    )
+
+
+@main.command()
+@RUN
+@click.option("--rule", help="argmax, darts or snas; default: the method's and the space's.")
+@click.option("--best", is_flag=True, help="From the logits of the best epoch, not of the last.")
+@AS_JSON
+def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
+    """Turn the logits of a search into an architecture, and say how decided each choice is.
+
+    \b
+    Example:
+      archgrad derive runs/first
+    """
+    from archgrad.verbs import derive_run
+
+    derivation = derive_run(run, rule, best)
+    _result(
+        {"architecture": dict(derivation.architecture), **derivation.document()},
+        as_json,
+        f"{derivation}\n\n"
+        f"the network to train: {derivation.parameters:,} parameters, {(derivation.macs or 0) / 1e6:,.2f} M multiply-adds\n"
+        f"next: archgrad train {run}",
+    )
+
+
+@main.command()
+@RUN
+@click.option(
+    "--controls",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Also train N random architectures and a ResNet.",
+)
+@click.option("--again", is_flag=True, help="Train anew what is trained already.")
+@AS_JSON
+@OVERRIDES
+def train(run: Path, controls: int, again: bool, as_json: bool, overrides: tuple[str, ...]) -> None:
+    """Train the derived network from scratch and test it, beside controls.
+
+    \b
+    Example:
+      archgrad train runs/first --controls 3 train.epochs=40
+    """
+    from archgrad.settings import overrides as parse
+    from archgrad.verbs import train_run
+
+    trained = train_run(run, parse(list(overrides)), controls=controls, again=again, progress=_progress())
+    _result({"derived": trained.derived, "controls": trained.controls}, as_json, _trained_text(trained, run))
+
+
+@main.command()
+@RUN
+@click.option("--onnx/--no-onnx", default=True, help="Whether to write model.onnx, too.")
+@AS_JSON
+def export(run: Path, onnx: bool, as_json: bool) -> None:
+    """Write the trained network as ONNX and as a folder that needs only PyTorch; check both.
+
+    \b
+    Example:
+      archgrad export runs/first
+    """
+    from archgrad.verbs import export_run
+
+    exported = export_run(run, onnx=onnx)
+    _result(
+        {
+            "onnx": exported.onnx and {**exported.onnx._asdict(), "path": str(exported.onnx.path)},
+            "standalone": {
+                "folder": str(exported.standalone.folder),
+                "files": [str(file) for file in exported.standalone.files],
+                "largest_difference": exported.standalone.largest_difference,
+            },
+        },
+        as_json,
+        _exported_text(exported),
+    )
+
+
+@main.command()
+@RUN
+@click.option("--out", type=click.Path(path_type=Path), help="Another file than RUN/report.html.")
+@AS_JSON
+def report(run: Path, out: Path | None, as_json: bool) -> None:
+    """Write the report of a run, finished or not, as one HTML page that opens offline.
+
+    \b
+    Example:
+      archgrad report runs/first
+    """
+    from archgrad.verbs import report_run
+
+    path = report_run(run, out)
+    _result({"report": str(path)}, as_json, f"wrote {path}")
+
+
+@main.command(name="list")
+@click.argument("family", required=False)
+@AS_JSON
+def list_(family: str | None, as_json: bool) -> None:
+    """Name every method, space, sampler, hypergradient, cost, data set, rule and operation.
+
+    \b
+    Example:
+      archgrad list samplers
+    """
+    from archgrad.catalogue import FAMILIES
+    from archgrad.table import nearest
+
+    if family is not None and family not in FAMILIES:
+        raise UserError(f"unknown family {family!r}{nearest(family, FAMILIES)}; known: {', '.join(FAMILIES)}")
+    chosen = {name: rows for name, rows in FAMILIES.items() if family in (None, name)}
+    document = {
+        name: [{"name": key, "sentence": row.sentence, "source": row.source} for key, row in rows.items()]
+        for name, rows in chosen.items()
+    }
+    lines = []
+    for name, rows in chosen.items():
+        lines.append(f"{name}")
+        for key, row in rows.items():
+            lines.append(
+                f"  {key:<18} {row.sentence}" + (f"\n  {'':<18} [{row.source}]" if row.source else "")
+            )
+    _result(document, as_json, "\n".join(lines))
+
+
+@main.command()
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@AS_JSON
+def demo(folder: Path, seed: int, as_json: bool) -> None:
+    """The main job on real images (digits), two to three minutes: search, derive, train, export, report.
+
+    An existing demo run is moved aside, not overwritten.
+
+    \b
+    Example:
+      archgrad demo
+    """
+    from archgrad.demo import run_demo
+
+    document, text = run_demo(folder, seed, _progress())
+    _result(document, as_json, text)
+
+
+def _progress() -> Progress:
+    from archgrad.progress import for_this_terminal
+
+    return for_this_terminal()
+
+
+def _result(document: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        from archgrad.runs import finite
+
+        click.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
+    else:
+        click.echo(text)
+
+
+def _trained_text(trained: Any, run: Path) -> str:
+    from archgrad.summary import trained_table
+
+    return f"{trained_table(trained.derived, trained.controls)}\nnext: archgrad export {run}"
+
+
+def _exported_text(exported: Any) -> str:
+    lines = []
+    if exported.onnx:
+        onnx = exported.onnx
+        lines.append(
+            f"{onnx.path}: {onnx.size_bytes / 1e6:.2f} MB, opset {onnx.opset}; largest difference to PyTorch "
+            f"on {onnx.inputs} inputs {onnx.largest_difference:.2e}"
+        )
+    standalone = exported.standalone
+    lines.append(
+        f"{standalone.folder}: runs without archgrad; largest difference {standalone.largest_difference:.2e}"
+    )
+    return "\n".join(lines)
