@@ -125,7 +125,7 @@ def test_the_darts_rule_is_idempotent_on_one_hot(data: st.DataObject) -> None:
 
 
 def published_darts(probabilities: Tensor) -> set[tuple[str, str]]:
-    """The published rule written a second time, with tensors: per node, top 2 of the maxima without `none`."""
+    """The published rule again, with tensors: per node the top 2 of the maxima without `none`."""
     kept = set()
     strength, op = probabilities[:, 1:].max(dim=1)
     for kind in ("normal", "reduce"):
@@ -153,7 +153,7 @@ def test_logits_give_the_published_cell() -> None:
     derivation = derive(DARTS_GROUPS, [logits.softmax(dim=-1)], "darts")
     assert derivation.architecture == architecture_of(DARTS_V2)
     assert "`none` is the most probable candidate of 16 of 16 kept edges" in derivation.warnings[0]
-    assert derivation.skip_share == 6 / 16
+    assert derivation.skip_share == 5 / 16
 
 
 def test_ranking_edges_by_raw_logits_would_give_another_cell() -> None:
@@ -217,17 +217,7 @@ def test_a_close_call_between_edges_is_a_warning() -> None:
     assert "normal/4<-1 (0.700) beats normal/4<-2 (0.660)" in close.warnings[0]
     clear = by_node([0.9, 0.7, 0.64], names, candidates)
     assert not clear.warnings
-    assert (
-        clear.decisions[2]
-        == decide(
-            "normal/4<-2",
-            candidates,
-            torch.tensor([0.64, 0.18, 0.18]).double().tolist(),
-            ("none",),
-            kept=False,
-        )
-        or not clear.decisions[2].kept
-    )
+    assert [d.kept for d in clear.decisions] == [True, True, False]
 
 
 def test_edges_with_different_candidates_are_ranked_together() -> None:
@@ -365,7 +355,7 @@ def test_probabilities_that_do_not_fit_are_refused() -> None:
     for bad in (math.nan, -0.2, 0.4, math.inf):
         broken = rows.clone()
         broken[3, 1] = bad
-        with pytest.raises(UserError, match="choice 'cell/3<-0': .* are no probabilities"):
+        with pytest.raises(UserError, match=r"choice 'cell/3<-0': .* are no probabilities"):
             derive(NB201_GROUPS, [broken])
 
 
