@@ -1,0 +1,340 @@
+"""Samplers: the contract for every entry, closed forms and enumerations, and the contract's own teeth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.samplers import SAMPLERS
+from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_softmax import GumbelSoftmax
+from archgrad.samplers.sampler import Sampler, active_rows
+from archgrad.samplers.softmax import Softmax
+from archgrad.samplers.straight_through import StraightThrough
+from archgrad.samplers.uniform import Uniform
+from archgrad.testing import BrokenLaw, check_sampler
+from archgrad.testing import samplers as laws
+from archgrad.testing.samplers import chi_square_p
+
+SURROGATES = {"straight_through": GumbelSoftmax()}
+LOGITS = torch.tensor([[0.0, 0.5, 1.0, -1.0], [2.0, -0.3, 0.1, 0.4]], dtype=torch.float64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_table_has_four_samplers() -> None:
+    assert list(SAMPLERS) == ["softmax", "gumbel_softmax", "straight_through", "uniform"]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_keeps_the_contract(name: str) -> None:
+    check_sampler(SAMPLERS[name](), surrogate=SURROGATES.get(name))
+
+
+@pytest.mark.parametrize("name", ["gumbel_softmax", "straight_through", "uniform"])
+@pytest.mark.parametrize("tau", [0.1, 1.0, 10.0])
+def test_argmax_frequencies_at_other_seeds(name: str, tau: float) -> None:
+    """One seed could be lucky: p-values of three are not all small, at every temperature."""
+    assert max(chi_square_p(SAMPLERS[name](), tau, 10_000, seed) for seed in (11, 12, 13)) > 0.05
+
+
+# --- values and gradients in closed form ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.25, 1.0, 4.0])
+def test_softmax_value_and_jacobian(tau: float) -> None:
+    """∂z_j/∂α_k = z_j(δ_jk − z_k)/τ, zero between choices."""
+    z = Softmax()(LOGITS, tau, seeded()).weights
+    exponentials = [[torch.exp(a / tau) for a in row] for row in LOGITS]
+    expected = torch.stack([torch.stack([e / sum(row) for e in row]) for row in exponentials])
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-14)
+    jacobian = torch.autograd.functional.jacobian(lambda a: Softmax()(a, tau, seeded()).weights, LOGITS)
+    for e in range(2):
+        for f in range(2):
+            wanted = (torch.diag(z[e]) - torch.outer(z[e], z[e])) / tau if e == f else torch.zeros(4, 4)
+            torch.testing.assert_close(jacobian[e, :, f], wanted.to(z), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("tau", [0.5, 2.0])
+def test_gumbel_softmax_is_the_softmax_of_perturbed_logits(tau: float) -> None:
+    noise = gumbel_noise(LOGITS, seeded(3))
+    z = GumbelSoftmax()(LOGITS, tau, seeded(3)).weights
+    torch.testing.assert_close(z, Softmax()(LOGITS + noise, tau, seeded()).weights, rtol=0, atol=1e-15)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda a: GumbelSoftmax()(a, tau, seeded(3)).weights, LOGITS
+    )
+    for e in range(2):
+        wanted = (torch.diag(z[e]) - torch.outer(z[e], z[e])) / tau
+        torch.testing.assert_close(jacobian[e, :, e], wanted, rtol=0, atol=1e-14)
+
+
+def test_straight_through_gradient_by_hand() -> None:
+    """With dL/dz = g on the drawn candidate k alone: dL/dα_j = g·z_k(δ_jk − z_j)/τ, z the soft sample."""
+    tau, g = 0.7, torch.tensor([1.3, -2.0], dtype=torch.float64)
+    logits = LOGITS.clone().requires_grad_()
+    sample = StraightThrough()(logits, tau, seeded(5))
+    assert sample.active is not None
+    drawn = [k for (k,) in sample.active]
+    (g * torch.stack([sample.weights[e, k] for e, k in enumerate(drawn)])).sum().backward()
+    soft = torch.softmax((LOGITS + gumbel_noise(LOGITS, seeded(5))) / tau, dim=-1)
+    for e, k in enumerate(drawn):
+        onehot = torch.nn.functional.one_hot(torch.tensor(k), 4)
+        assert logits.grad is not None
+        torch.testing.assert_close(
+            logits.grad[e], g[e] * soft[e, k] * (onehot - soft[e]) / tau, rtol=0, atol=1e-14
+        )
+
+
+def test_straight_through_draws_by_gumbel_max() -> None:
+    drawn = StraightThrough()(LOGITS, 0.1, seeded(8)).weights.argmax(-1)
+    assert torch.equal(drawn, (LOGITS + gumbel_noise(LOGITS, seeded(8))).argmax(-1))
+
+
+def test_the_pathwise_gradient_is_unbiased_for_the_soft_objective() -> None:
+    """E over noise of d f(z)/dα equals d E[f(z)]/dα: K = 2, where z_0 = σ((α_0 − α_1 + L)/τ), L logistic.
+
+    The expectation is integrated numerically, so no sampling is on its side.
+    """
+    tau, draws = 1.0, 20_000
+    alpha = torch.tensor([0.4, -0.3], dtype=torch.float64)
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    logistic = torch.log(u) - torch.log1p(-u)
+    z = torch.sigmoid((alpha[0] - alpha[1] + logistic) / tau)
+    exact = (2 * z * z * (1 - z) / tau).mean()  # f(z) = z_0²
+    rows = alpha.expand(draws, 2).clone().requires_grad_()
+    weights = GumbelSoftmax()(rows, tau, seeded()).weights
+    (found,) = torch.autograd.grad(weights[:, 0].square().sum(), rows)
+    standard_error = float(found[:, 0].std()) / draws**0.5
+    assert abs(float(found[:, 0].mean() - exact)) < 3.5 * standard_error
+    assert standard_error < 2e-3
+
+
+def test_uniform_ignores_the_logits_and_gives_no_gradient() -> None:
+    logits = torch.tensor([[1e4, 0.0, 0.0]], requires_grad=True)
+    sample = Uniform()(logits.expand(3000, 3), 1.0, seeded())
+    assert not sample.weights.requires_grad
+    assert torch.bincount(sample.weights.argmax(-1)).min() > 900
+    assert torch.equal(Uniform().probabilities(logits), torch.full((1, 3), 1 / 3))
+
+
+def test_the_softmax_tends_to_one_hot_and_to_uniform() -> None:
+    cold, hot = (Softmax()(LOGITS, t, seeded()).weights for t in (1e-3, 1e3))
+    assert torch.equal(cold.round(), torch.nn.functional.one_hot(LOGITS.argmax(-1), 4).double())
+    torch.testing.assert_close(hot, torch.full_like(hot, 0.25), rtol=0, atol=1e-3)
+
+
+# --- the noise -----------------------------------------------------------------------------------
+
+
+def test_gumbel_noise_is_gumbel() -> None:
+    """Kolmogorov-Smirnov against F(g) = exp(−exp(−g)), mean γ, variance π²/6."""
+    from scipy.stats import gumbel_r, kstest
+
+    noise = gumbel_noise(torch.zeros(20_000, dtype=torch.float64), seeded(2))
+    assert kstest(noise.numpy(), gumbel_r.cdf).pvalue > 1e-3
+    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.03)
+    assert float(noise.var()) == pytest.approx(torch.pi**2 / 6, abs=0.06)
+
+
+def test_gumbel_noise_is_finite_where_the_uniform_draw_is_extreme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standard exponential of exactly 0, as float32 can draw, gives no infinity."""
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.zero_())
+    assert gumbel_noise(torch.zeros(3), seeded()).isfinite().all()
+
+
+def test_low_precision_noise_is_the_rounded_float32_noise() -> None:
+    low, full = (gumbel_noise(torch.zeros(50, dtype=d), seeded(1)) for d in (torch.bfloat16, torch.float32))
+    assert torch.equal(low, full.bfloat16())
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """argmax(α + noise) with noise of a kind that is not Gumbel's."""
+
+    kind: str
+    uses_temperature: ClassVar[bool] = True
+    one_active: ClassVar[bool] = False
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        draw = torch.rand if self.kind == "uniform" else torch.randn
+        noise = draw(logits.shape, generator=generator, dtype=torch.float64).to(logits)
+        return Sample(torch.softmax((logits + noise) / tau, dim=-1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, dim=-1)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian"])
+@pytest.mark.parametrize("tau", [0.1, 1.0, 10.0])
+def test_other_noise_does_not_sample_from_the_softmax(kind: str, tau: float) -> None:
+    assert chi_square_p(Perturbed(kind), tau, 20_000) < 1e-12
+    assert chi_square_p(GumbelSoftmax(), tau, 20_000) > 1e-4
+    with pytest.raises(BrokenLaw) as caught:
+        check_sampler(Perturbed(kind))
+    assert caught.value.law == laws.FREQUENCIES
+
+
+# --- the contract's own teeth --------------------------------------------------------------------
+
+
+class Broken:
+    """Softmax or straight-through with one thing wrong."""
+
+    uses_temperature: ClassVar[bool] = True
+    one_active: ClassVar[bool] = False
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return GumbelSoftmax()(logits, tau, generator)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, dim=-1)
+
+
+class Unnormalised(Broken):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(torch.sigmoid(logits / tau))
+
+
+class Naive(Broken):
+    """exp/sum without the shift: overflows at logits of 1e4."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        e = torch.exp(logits / tau)
+        return Sample(e / e.sum(-1, keepdim=True))
+
+
+class GlobalNoise(Broken):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(torch.nn.functional.gumbel_softmax(logits, tau))
+
+
+class Stateful(Broken):
+    """Remembers how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        self.calls += 1
+        return Sample(torch.softmax((logits + gumbel_noise(logits, seeded(self.calls))) / tau, dim=-1))
+
+
+class SoftHard(Broken):
+    """Claims to be hard, gives a cold softmax."""
+
+    one_active = True
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        weights = torch.softmax((logits + gumbel_noise(logits, generator)) / (0.1 * tau), dim=-1)
+        index = weights.argmax(-1)
+        return Sample(weights, active_rows(index) if index.dim() == 1 else None)
+
+
+class HardButAllRun(Broken):
+    """One-hot, but every candidate would run: no memory is saved."""
+
+    one_active = True
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(StraightThrough()(logits, tau, generator).weights)
+
+
+class WrongActive(Broken):
+    one_active = True
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        sample = StraightThrough()(logits, tau, generator)
+        return replace_active(sample, logits.shape[-1])
+
+
+def replace_active(sample: Sample, candidates: int) -> Sample:
+    active = sample.active and tuple(((k + 1) % candidates,) for (k,) in sample.active)
+    return sample._replace(active=active)
+
+
+class DeafToTemperature(Broken):
+    """The option that is never read."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return GumbelSoftmax()(logits, 1.0, generator)
+
+
+class DetachedLogits(Broken):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        soft = GumbelSoftmax()(logits, tau, generator).weights
+        return Sample(soft.detach() + 0.5 * (soft - soft.detach()))
+
+
+class WrongProbabilities(Broken):
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+
+class WrongDtype(Broken):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return GumbelSoftmax()(logits.float(), tau, generator)
+
+
+class ChangesLogits(Broken):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        with torch.no_grad():
+            logits -= logits.max()
+        return GumbelSoftmax()(logits, tau, generator)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "law"),
+    [
+        (Unnormalised(), laws.SIMPLEX),
+        (Naive(), laws.SIMPLEX),
+        (GlobalNoise(), laws.GLOBAL),
+        (Stateful(), laws.REPEATABLE),
+        (SoftHard(), laws.ONE_HOT),
+        (HardButAllRun(), laws.ACTIVE),
+        (WrongActive(), laws.ACTIVE),
+        (DeafToTemperature(), laws.TEMPERATURE),
+        (DetachedLogits(), laws.PATHWISE),
+        (WrongProbabilities(), laws.PROBABILITIES),
+        (WrongDtype(), laws.FORM),
+        (ChangesLogits(), laws.FORM),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_the_contract_catches(sampler: Sampler, law: str) -> None:
+    state = torch.get_rng_state()
+    try:
+        with pytest.raises(BrokenLaw) as caught:
+            check_sampler(sampler)
+    finally:
+        torch.set_rng_state(state)
+    assert caught.value.law == law
+    assert law in str(caught.value)
+
+
+@pytest.mark.parametrize(("scale", "caught"), [(1.0, False), (1.001, True)])
+def test_the_contract_compares_a_hard_gradient_with_its_surrogate(scale: float, caught: bool) -> None:
+    class Scaled(Broken):
+        one_active = True
+
+        def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+            sample = StraightThrough()(logits, tau, generator)
+            return sample._replace(weights=_scale_gradient(sample.weights, scale))
+
+    if not caught:
+        check_sampler(Scaled(), surrogate=GumbelSoftmax())
+        return
+    with pytest.raises(BrokenLaw) as error:
+        check_sampler(Scaled(), surrogate=GumbelSoftmax())
+    assert error.value.law == laws.SURROGATE
+
+
+def _scale_gradient(weights: Tensor, scale: float) -> Tensor:
+    hard = weights.detach()
+    return hard + scale * (weights - hard)
