@@ -1,6 +1,6 @@
 """Images a second of the data path on the CPU: CIFAR-10-shaped batches, augmented and normalised.
 
-    python benchmarks/data_path.py [--repeats N]
+    python benchmarks/data_path.py [--repeats N] [--threads N]
 
 Batches of 64 with crop 4, flip and cutout 16, from 10,000 random images in memory (the pixels' values
 do not matter to the time). `none` is the same without augmentation, `loader` what it replaces: a
@@ -29,7 +29,7 @@ from archgrad.datasets.images import MemoryImages
 from archgrad.datasets.normalisation import normalisation_of
 from archgrad.randomness import Streams
 
-BATCH, STEPS = 64, 40
+BATCH, STEPS = 64, 100
 
 
 class OneByOne(Dataset[tuple[Tensor, Tensor]]):
@@ -77,7 +77,8 @@ def training_seconds(batches: Batches, ahead: bool) -> float:
     return time.perf_counter() - start
 
 
-def main(repeats: int) -> None:
+def main(repeats: int, threads: int) -> None:
+    torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (10_000, 3, 32, 32), generator=generator, dtype=torch.uint8)
     source = MemoryImages(pixels, torch.arange(10_000) % 10)
@@ -114,7 +115,7 @@ def main(repeats: int) -> None:
     for repeat in range(repeats + 1):
         rates["augmented"].append(images_per_second(augmented.epoch(repeat), STEPS))
         rates["none"].append(images_per_second(plain.epoch(repeat), STEPS))
-        rates["loader"].append(images_per_second(iter(loader), STEPS // 8))
+        rates["loader"].append(images_per_second(iter(loader), STEPS // 4))
         seconds["in_turn"].append(training_seconds(augmented, ahead=False))
         seconds["thread_ahead"].append(training_seconds(augmented, ahead=True))
     results = {name: summary(values[1:]) for name, values in rates.items()}  # the first warms up
@@ -143,4 +144,6 @@ def main(repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15, help="at least 2; default 15")
-    main(parser.parse_args().repeats)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; default 1")
+    given = parser.parse_args()
+    main(given.repeats, given.threads)

@@ -58,6 +58,16 @@ def test_augmentation_differs_between_epochs_and_steps():
     assert not torch.equal(b.batch(0, 0)[0], b.batch(1, 0)[0])
 
 
+def test_the_order_of_an_epoch_is_that_of_its_stream():
+    source = MemoryImages(images(30).pixels, torch.arange(30))
+    b = batches(source, name="architecture", batch_size=30, augmentation=Augmentation())
+    orders = [b.batch(epoch, 0)[1] for epoch in (0, 1, 0)]
+    for epoch, order in zip((0, 1, 0), orders, strict=True):
+        generator = Streams(7).generator("architecture", epoch)
+        assert torch.equal(order, torch.randperm(30, generator=generator))
+    assert not torch.equal(orders[0], orders[1])
+
+
 def test_global_random_state_is_untouched():
     before = torch.random.get_rng_state()
     batches(images()).batch(1, 1)
