@@ -140,7 +140,8 @@ def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
         {"architecture": dict(derivation.architecture), **derivation.document()},
         as_json,
         f"{derivation}\n\n"
-        f"the network to train: {derivation.parameters:,} parameters, {(derivation.macs or 0) / 1e6:,.2f} M multiply-adds\n"
+        f"the network to train: {derivation.parameters:,} parameters, "
+        f"{(derivation.macs or 0) / 1e6:,.2f} M multiply-adds\n"
         f"next: archgrad train {run}",
     )
 

@@ -138,9 +138,8 @@ def derive(groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str =
         UserError: unknown rule, probabilities that are none or do not fit the groups, or a rule that
             drops a choice which has no candidate `none`.
     """
-    RULES.check(rule)
-    _check(groups, probabilities)
     decide_all: Rule = RULES[rule]
+    _check(groups, probabilities)
     decisions, remarks = decide_all(groups, probabilities)
     candidates = {name: group.candidates for group in groups for name in group.names}
     for decision in decisions:
