@@ -337,6 +337,12 @@ def test_edges_that_lead_nowhere_are_a_warning() -> None:
     assert "cell/1<-0, cell/3<-2 carry nothing from input to output" in dead.warnings[0]
 
 
+def test_a_path_that_ends_before_the_output_is_a_warning() -> None:
+    unread = nasbench201("|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|nor_conv_3x3~0|none~1|none~2|")
+    assert len(unread.warnings) == 1
+    assert "cell/1<-0, cell/2<-1 carry nothing from input to output" in unread.warnings[0]
+
+
 def test_a_node_of_a_darts_cell_that_gets_nothing_is_a_warning() -> None:
     choices = dict(architecture_of(DARTS_V2))
     choices["normal/5<-0"] = choices["normal/5<-2"] = "none"
@@ -357,6 +363,8 @@ def test_probabilities_that_do_not_fit_are_refused() -> None:
         broken[3, 1] = bad
         with pytest.raises(UserError, match=r"choice 'cell/3<-0': .* are no probabilities"):
             derive(NB201_GROUPS, [broken])
+    with pytest.raises(UserError, match="are no probabilities"):
+        derive(NB201_GROUPS, [torch.tensor([[-0.2, 0.6, 0.2, 0.2, 0.2]]).expand(6, 5)])
 
 
 def test_an_unknown_rule_is_refused() -> None:
