@@ -182,6 +182,7 @@ def cell_svg(
     for node in range(inputs, last + 1):
         if any(e.node == node and e.source in reached for e in drawn):
             reached.add(node)
+    captions |= {n: "no input" for n in range(inputs, last) if n not in reached and n not in captions}
     nodes = [_node(at[n], str(n), captions.get(n, ""), n in reached) for n in range(last + 1)]
     if concatenated:
         nodes.append(_node(at[last + 1], "out", "", True))

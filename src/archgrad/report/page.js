@@ -4,7 +4,8 @@
   const config = {
     displaylogo: false,
     responsive: true,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    displayModeBar: "hover",
+    modeBarButtons: [["toImage"]],
   };
 
   // Figures name CSS variables for their colours; plotly wants the colours themselves.

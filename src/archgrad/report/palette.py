@@ -19,9 +19,9 @@ class Colour(NamedTuple):
 
 _BLUE = (Colour("#56b4e9", "#7cc8f4"), Colour("#0067a5", "#2f86d0"))
 _FAMILIES: dict[str, tuple[Colour, ...]] = {
-    "zero": (Colour("#a3aab4", "#68717d"),),
+    "zero": (Colour("#858b94", "#5c636e"),),
     "identity": (Colour("#e69f00", "#f2b23a"),),
-    "pooling": (Colour("#e39ac6", "#eeb2d6"), Colour("#9a3d86", "#b4529d")),
+    "pooling": (Colour("#e39ac6", "#eeb2d6"), Colour("#8a2a6a", "#b4529d")),
     "separable": _BLUE,
     "dilated": (Colour("#5fcaa5", "#7fe0bd"), Colour("#00795a", "#169871")),
     "convolution": _BLUE,

@@ -22,12 +22,12 @@ class Series(NamedTuple):
 
 
 class EntropyPoints(NamedTuple):
-    """Entropy of the candidate probabilities in nats: mean and range over choices, and with no preference."""
+    """Entropy of the candidate probabilities in nats: mean and range over choices, and its maximum."""
 
     mean: Series
     lowest: Series
     highest: Series
-    uniform: float | None
+    maximum: float | None
 
 
 class CostPoints(NamedTuple):
@@ -160,9 +160,12 @@ def tau_points(run: RunRecord) -> Series:
 
 
 def cost_points(run: RunRecord) -> CostPoints:
-    """The expected cost of the sampled architecture."""
+    """The expected cost of the sampled architecture; without a unit in the lines, the cost's name."""
     units = [e.cost_unit for e in run.epochs if e.cost_unit]
-    return CostPoints(_series(run, "expected cost", lambda e: e.cost), units[-1] if units else "")
+    name = run.setting("cost.name")
+    return CostPoints(
+        _series(run, "expected cost", lambda e: e.cost), units[-1] if units else str(name or "")
+    )
 
 
 def gradient_points(run: RunRecord) -> tuple[Series, Series]:

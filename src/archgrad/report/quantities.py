@@ -11,9 +11,9 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction in [0, 1] as percent.
 
     >>> percent(0.94215)
-    '94.22 %'
+    '94.22%'
     """
-    return _MISSING if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
+    return _MISSING if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f}%"
 
 
 def points(difference: float) -> str:
@@ -46,20 +46,18 @@ def count(value: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds as the two largest units.
 
-    >>> [duration(v) for v in (3.21, 75, 7980, 200000)]
-    ['3.2 s', '1 min 15 s', '2 h 13 min', '2 d 7 h']
+    >>> [duration(v) for v in (3.21, 75, 1200, 7980, 200000)]
+    ['3.2 s', '1 min 15 s', '20 min', '2 h 13 min', '2 d 7 h']
     """
     if seconds is None or not math.isfinite(seconds):
         return _MISSING
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     rest = round(seconds)
-    parts: list[str] = []
-    for unit, size in units:
+    largest = next(i for i, (_, size) in enumerate(units) if rest >= size)
+    parts = []
+    for unit, size in units[largest : largest + 2]:
         amount, rest = divmod(rest, size)
-        if amount or parts:
-            parts.append(f"{amount} {unit}")
-        if len(parts) == 2:
-            break
+        parts += [f"{amount} {unit}"] if amount else []
     return " ".join(parts)

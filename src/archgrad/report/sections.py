@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from archgrad.architecture import Edge
-from archgrad.report import figures, points
+from archgrad.report import figures, heat_maps, points, trained_figures
 from archgrad.report.cell_drawing import cell_svg, choices_svg
 from archgrad.report.figures import Figure
 from archgrad.report.quantities import count, duration, percent
@@ -68,7 +68,7 @@ def page_content(run: RunRecord, colours: Mapping[str, str]) -> dict[str, Any]:
     stability = points.stability_points(run)
     strips = Panel("stability", "Strongest candidate by epoch", "", None, "No epoch yet.")
     if stability.epochs:
-        strips = strips._replace(figure=figures.stability_figure(stability, colours))
+        strips = strips._replace(figure=heat_maps.stability_figure(stability, colours))
     overview, details, contested = _probabilities(run, colours, decisions)
     curves, comparison, training = _curves(run), _comparison(controls), _training(run)
     drawn: dict[str, Figure] = {}
@@ -102,12 +102,13 @@ def page_content(run: RunRecord, colours: Mapping[str, str]) -> dict[str, Any]:
 
 def _subtitle(run: RunRecord) -> list[tuple[str, str]]:
     """Method, space, data, seed and date, as far as they are known."""
+    started = run.environment.get("started") or run.environment.get("date")
     facts = {
         "method": run.setting("method"),
         "space": run.setting("space.name"),
         "data": run.data.get("name") or run.setting("data.name"),
         "seed": run.setting("seed"),
-        "started": run.environment.get("date"),
+        "started": started[:16].replace("T", " ") if isinstance(started, str) else None,
     }
     return [(name, str(value)[:60]) for name, value in facts.items() if isinstance(value, str | int)]
 
@@ -131,7 +132,7 @@ def _tiles(run: RunRecord, controls: points.ControlPoints) -> list[Tile]:
     if seconds:
         epochs += f", {duration(statistics.median(seconds))} each"
     nats = [v for v in points.entropy_points(run).mean.values if v is not None]
-    undecided = f"of no preference; {nats[-1]:.2f} nats" if nats else "no epoch yet"
+    undecided = f"of its maximum; {nats[-1]:.2f} nats" if nats else "no epoch yet"
     return [
         accuracy,
         Tile("Parameters", count(parameters), origin),
@@ -164,7 +165,11 @@ def _drawings(run: RunRecord, decisions: Sequence[Decision], colours: Mapping[st
             for e, candidate in edges.items()
             if (p := likely.get(str(e))) is not None and by_winner.get(str(e)) == candidate
         }
-        drawings.append(Drawing(cell, cell_svg(edges, weights, colours, f"{cell} cell")))
+        drawings.append(
+            Drawing(
+                f"{cell} cell" if cell != "cell" else cell, cell_svg(edges, weights, colours, f"{cell} cell")
+            )
+        )
     if others:
         drawings.append(Drawing("choices", choices_svg(others, colours, "choices")))
     return drawings
@@ -214,7 +219,7 @@ def _curves(run: RunRecord) -> list[Panel]:
         panel(
             "entropy",
             "Entropy of the choices",
-            "mean in nats" + ("; band: range over the choices" if range_known else ""),
+            "mean and range, nats" if range_known else "mean, nats",
             [entropy.mean],
             figures.entropy_figure(entropy),
             "Not measured.",
@@ -238,7 +243,7 @@ def _curves(run: RunRecord) -> list[Panel]:
         panel(
             "gradient",
             "Gradient norm",
-            "means over the epoch, before clipping",
+            "epoch means before clipping",
             gradient,
             figures.curves(gradient, form=".3g", logarithmic=True),
             "Not measured.",
@@ -262,15 +267,15 @@ def _probabilities(
     overview = [
         Panel(
             f"probabilities-{index}",
-            cell,
+            f"{cell} cell" if cell not in ("cell", "choices") else cell,
             "",
-            figures.probability_figure(probabilities.epochs, rows, colours, largest),
+            heat_maps.probability_figure(probabilities.epochs, rows, colours, largest),
         )
         for index, (cell, rows) in enumerate(cells.items())
     ]
     details = {
-        choice: figures.probability_figure(
-            probabilities.epochs, rows, colours, largest, row_height=26, detailed=True
+        choice: heat_maps.probability_figure(
+            probabilities.epochs, rows, colours, largest, row_height=max(26, 150 / len(rows)), detailed=True
         )
         for choice, rows in by_choice.items()
     }
@@ -286,10 +291,10 @@ def _comparison(controls: points.ControlPoints) -> list[Panel]:
     note = "bar: mean ± one standard deviation" if controls.deviation is not None else ""
     panels = []
     if any(n.test_accuracy is not None for n in networks):
-        figure = figures.control_figure(controls, "test_accuracy")
+        figure = trained_figures.control_figure(controls, "test_accuracy")
         panels.append(Panel("control-accuracy", "Test accuracy", note, figure))
     if any(n.parameters is not None for n in networks):
-        figure = figures.control_figure(controls, "parameters")
+        figure = trained_figures.control_figure(controls, "parameters")
         panels.append(Panel("control-parameters", "Parameters", "", figure))
     return panels
 
@@ -298,7 +303,7 @@ def _training(run: RunRecord) -> list[Panel]:
     networks = points.training_points(run)
     if not networks:
         return []
-    loss, accuracy = figures.training_figures(networks, {t.name: t.kind for t in run.trainings})
+    loss, accuracy = trained_figures.training_figures(networks, {t.name: t.kind for t in run.trainings})
     return [
         Panel("training-loss", "Training loss", "", loss),
         Panel("training-accuracy", "Training accuracy", "", accuracy),

@@ -86,7 +86,7 @@ def _accuracy_sentence(controls: ControlPoints) -> str:
     tested = sum(1 for n in controls.random if n.test_accuracy is not None)
     if controls.mean is None:
         return f"{text}{size}. No random control has been trained, so nothing says what the search was worth."
-    spread = f" ± {percent(controls.deviation)}" if controls.deviation is not None else ""
+    spread = f"\u00a0±\u00a0{percent(controls.deviation)}" if controls.deviation is not None else ""
     return (
         f"{text}{size}; {tested} random architecture{'s' * (tested != 1)} from the same space, trained the "
         f"same way, reach{'es' * (tested == 1)} {percent(controls.mean)}{spread}."
@@ -107,7 +107,9 @@ def _control_callouts(controls: ControlPoints) -> list[Callout]:
         text = f"{gap} against their mean, and above every single control{noise}."
         callouts.append(Callout("good", "The search beat its controls", text))
     elif comparison.outcome == "lost":
-        text = f"{gap} against the mean of the random architectures{noise}. Picking at random did better."
+        clear = comparison.noise is not None and -comparison.difference > 2 * comparison.noise
+        chance = "Picking at random did better." if clear else "It did no better than picking at random."
+        text = f"{gap} against the mean of the random architectures{noise}. {chance}"
         callouts.append(Callout("bad", "The search did not beat its controls", text))
     else:
         known = [n for n in (*controls.random, *controls.others) if n.test_accuracy is not None]
@@ -127,10 +129,10 @@ def _control_callouts(controls: ControlPoints) -> list[Callout]:
 
 
 def relative_entropy(run: RunRecord) -> float | None:
-    """The last mean entropy as a share of that of no preference; None when unknown."""
+    """The last mean entropy as a share of its maximum; None when unknown."""
     entropy = entropy_points(run)
     known = [v for v in entropy.mean.values if v is not None]
-    return known[-1] / entropy.uniform if known and entropy.uniform else None
+    return known[-1] / entropy.maximum if known and entropy.maximum else None
 
 
 def _decision_sentences(run: RunRecord) -> list[str]:
@@ -140,7 +142,7 @@ def _decision_sentences(run: RunRecord) -> list[str]:
         leaning = "hardly decided" if share > NEAR_UNIFORM else "decided" if share < 0.3 else "partly decided"
         sentences.append(
             f"After {len(run.epochs)} epochs the candidate probabilities are {leaning}: their entropy is "
-            f"{percent(share, 0)} of that of no preference."
+            f"{percent(share, 0)} of its maximum."
         )
     stability = stability_points(run)
     if len(stability.epochs) > 1:
@@ -165,8 +167,9 @@ def verdict(run: RunRecord) -> Verdict:
     controls = control_points(run)
     callouts = [c for c in (progress(run),) if c] + _control_callouts(controls)
     share = relative_entropy(run)
-    if share is not None and share > NEAR_UNIFORM:
-        text = f"Entropy is still {percent(share, 0)} of that of no preference: the choices are near ties."
+    done = progress(run) is None or run.finished  # an unfinished search is bound to be undecided
+    if done and share is not None and share > NEAR_UNIFORM:
+        text = f"Entropy is still {percent(share, 0)} of its maximum: the choices are near ties."
         callouts.append(Callout("warning", "The search has hardly decided", text))
     callouts += [
         Callout("warning", "Derivation", w) for w in (run.derivation.warnings if run.derivation else ())
