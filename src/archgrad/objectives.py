@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from archgrad.choice import Group, Sample, Supernet
+from archgrad.flat_buffers import flatten_buffers
 from archgrad.problem import Outcome, preserved
 from archgrad.randomness import Streams
 from archgrad.spaces.drop_path import set_drop_path
@@ -88,7 +89,7 @@ class NetworkTask:
         self.penalty, self.precision, self.drop_path = penalty, precision, drop_path
         self.groups: tuple[Group, ...] = network.groups
         self.weights = list(network.parameters())
-        self.buffers = list(network.buffers())
+        self.buffers = flatten_buffers(network)
         self.steps_per_epoch = train.steps
 
     def steps(self, epoch: int, start: int) -> Iterator[tuple[NetworkObjective, NetworkObjective]]:

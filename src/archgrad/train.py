@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archgrad.errors import WorkError
+from archgrad.flat_buffers import flatten_buffers
 from archgrad.objectives import autocast
 from archgrad.randomness import Streams
 from archgrad.search import MOST_SKIPPED_IN_A_ROW
@@ -83,7 +84,7 @@ def train(
     Raises:
         WorkError: the gradient was not finite in several steps in a row.
     """
-    parameters, buffers = list(network.parameters()), list(network.buffers())
+    parameters, buffers = list(network.parameters()), flatten_buffers(network)
     skipped_in_a_row = 0
     while state.epoch < plan.epochs:
         epoch, started = state.epoch, time.perf_counter()
