@@ -25,7 +25,7 @@ def flatten_buffers(network: nn.Module) -> list[Tensor]:
     for owners in places.values():
         buffers = [getattr(*first) for first, *_ in owners.values()]
         flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
-        views = flat.split([buffer.numel() for buffer in buffers])
+        views = torch.split(flat, [buffer.numel() for buffer in buffers])
         for buffer, view, places_of in zip(buffers, views, owners.values(), strict=True):
             for module, name in places_of:
                 setattr(module, name, view.view(buffer.shape))
