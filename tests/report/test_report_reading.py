@@ -81,7 +81,7 @@ def test_a_damaged_configuration_is_still_shown(make_run):
 def test_yaml_builds_no_objects(make_run, tmp_path):
     folder = make_run(epochs=2, derived=False)
     victim = tmp_path / "victim"
-    (folder / "config.yaml").write_text(f"a: !!python/object/apply:pathlib.Path.touch [{victim}]")
+    (folder / "config.yaml").write_text(f"a: !!python/object/apply:os.mkdir [{victim}]")
     assert "config.yaml" in read_run(folder).warnings[0]
     assert not victim.exists()
 
