@@ -76,7 +76,8 @@ class Batches:
         self.name = name
         self.batch_size = batch_size
         self.device = torch.device(device)
-        # Decoding on demand is worth a thread; a batch of decoded images is made faster than handed over.
+        # Decoding on demand can go on while the device computes. For decoded images a thread ahead made
+        # training slower (benchmarks/data_path.py): a batch of them takes about a millisecond.
         self._prefetch = not isinstance(source, MemoryImages)
         self._source = source.to(device) if isinstance(source, MemoryImages) else source
         self._indices = indices.cpu()
