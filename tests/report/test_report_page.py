@@ -110,6 +110,18 @@ def test_figures_are_valid_for_plotly_and_hold_the_data(make_run):
         assert all(len(row) == 50 for row in heat["z"])
 
 
+@pytest.mark.parametrize("controls", [0, 1, 5])
+def test_accuracies_fill_their_axis_even_a_single_one(make_run, controls):
+    html = write_report(make_run(epochs=2, planned=2, controls=controls)).read_text()
+    figure = _figures(html)["figures"]["control-accuracy"]
+    low, high = figure["layout"]["xaxis"]["range"]
+    values = [x for trace in figure["data"] for x in trace["x"]]
+    assert low < min(values) <= max(values) < high
+    assert 0.0099 <= high - low < 0.06
+    spreads = [trace["error_x"]["array"] for trace in figure["data"] if "error_x" in trace]
+    assert len(spreads) == (controls > 1)  # one control has no spread
+
+
 def test_a_candidate_has_one_colour_everywhere(make_run):
     html = write_report(make_run(space="nasbench201")).read_text()
     content = _figures(html)

@@ -32,6 +32,14 @@ def test_curves_are_the_columns_of_the_metrics(make_run):
     assert points.cost_points(run).unit == "MACs"
 
 
+def test_without_a_unit_in_the_lines_a_cost_has_its_name(make_run):
+    for cost, unit in ((True, "macs"), (False, "")):
+        folder = make_run(f"cost-{cost}", epochs=2, derived=False, cost=cost)
+        rows = [{k: v for k, v in row.items() if k != "cost_unit"} for row in _metrics(folder)]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        assert points.cost_points(read_run(folder)).unit == unit
+
+
 def test_entropy_range_and_maximum(make_run):
     folder = make_run(epochs=3, derived=False)
     entropy = points.entropy_points(read_run(folder))

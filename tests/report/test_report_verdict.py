@@ -93,7 +93,7 @@ def test_size_skipped_steps_and_derivation_are_warned_about(make_run):
     texts = {c.title: c.text for c in verdict(read_run(folder)).callouts}
     assert "times the parameters" in texts["Part of the gain may be size"]
     assert texts["Skipped steps"].startswith("The search skipped 3 steps")
-    assert texts["Derivation"] == "weak edge"
+    assert texts["Derivation"] == "Weak edge."
 
 
 def test_quantities_at_their_borders():

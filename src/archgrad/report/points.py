@@ -163,9 +163,8 @@ def cost_points(run: RunRecord) -> CostPoints:
     """The expected cost of the sampled architecture; without a unit in the lines, the cost's name."""
     units = [e.cost_unit for e in run.epochs if e.cost_unit]
     name = run.setting("cost.name")
-    return CostPoints(
-        _series(run, "expected cost", lambda e: e.cost), units[-1] if units else str(name or "")
-    )
+    units = units or ([name] if isinstance(name, str) and name != "none" else [])
+    return CostPoints(_series(run, "expected cost", lambda e: e.cost), units[-1] if units else "")
 
 
 def gradient_points(run: RunRecord) -> tuple[Series, Series]:

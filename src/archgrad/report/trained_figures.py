@@ -15,6 +15,15 @@ def _kind(network: TrainedNetwork) -> str:
     return _KINDS.get(network.kind, plain(network.kind))
 
 
+def _accuracy_range(points: ControlPoints) -> list[float]:
+    """From the lowest to the highest accuracy with some room; at least a point wide, for a network alone."""
+    known = [n.test_accuracy for n in points.networks() if n.test_accuracy is not None]
+    if points.mean is not None and points.deviation is not None:
+        known += [points.mean - points.deviation, points.mean + points.deviation]
+    room = max(0.005, 0.1 * (max(known) - min(known)))
+    return [min(known) - room, max(known) + room]
+
+
 def control_figure(points: ControlPoints, quantity: str) -> Figure:
     """One dot per network, a row per kind; quantity: "test_accuracy" or "parameters".
 
@@ -51,8 +60,8 @@ def control_figure(points: ControlPoints, quantity: str) -> Figure:
                 "hovertemplate": f"%{{text}}: %{{x:{form}}}<extra></extra>",
             }
         )
-        if kind == "random controls" and accuracy and points.mean is not None:
-            bar = {"type": "data", "array": [points.deviation or 0], "color": colour, "thickness": 2}
+        if kind == "random controls" and accuracy and points.deviation is not None:
+            bar = {"type": "data", "array": [points.deviation], "color": colour, "thickness": 2}
             data.append(
                 {
                     "type": "scatter",
@@ -71,7 +80,9 @@ def control_figure(points: ControlPoints, quantity: str) -> Figure:
                 }
             )
     values = axis(tickformat=".1%" if accuracy else ".2s", nticks=5, automargin=False)
-    if not accuracy:
+    if accuracy:
+        values["range"] = _accuracy_range(points)
+    else:
         values["rangemode"] = "tozero"
     return {
         "data": data,

@@ -162,6 +162,10 @@ def _decision_sentences(run: RunRecord) -> list[str]:
     return sentences
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def verdict(run: RunRecord) -> Verdict:
     """The run in one paragraph, and everything that a reader should be warned about."""
     controls = control_points(run)
@@ -172,7 +176,8 @@ def verdict(run: RunRecord) -> Verdict:
         text = f"Entropy is still {percent(share, 0)} of its maximum: the choices are near ties."
         callouts.append(Callout("warning", "The search has hardly decided", text))
     callouts += [
-        Callout("warning", "Derivation", w) for w in (run.derivation.warnings if run.derivation else ())
+        Callout("warning", "Derivation", _sentence(w))
+        for w in (run.derivation.warnings if run.derivation else ())
     ]
     if skipped := sum(e.skipped_steps for e in run.epochs):
         steps = f"{skipped} step{'s' * (skipped != 1)} with a loss or gradient that was not finite."
