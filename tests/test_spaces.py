@@ -19,7 +19,7 @@ from archgrad.randomness import seeded_modules
 from archgrad.spaces import SPACES
 from archgrad.spaces.cell import DARTS, DARTS_CANDIDATES, AuxiliaryHead, DartsNetwork
 from archgrad.spaces.drop_path import DropPath, set_drop_path
-from archgrad.spaces.nasbench201 import NASBENCH201, NasBench201Network
+from archgrad.spaces.nasbench201 import NASBENCH201, NasBench201Cell, NasBench201Network
 from archgrad.spaces.space import as_space
 from archgrad.testing import BrokenLaw, check_space, inherit
 from archgrad.testing import spaces as laws
@@ -363,6 +363,16 @@ def test_a_removed_edge_is_not_run() -> None:
         module.register_forward_hook(lambda *_, edge=edge: ran.append(edge))
     network(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert ran == ["2<-0", "3<-1", "4<-0", "4<-2", "5<-0"]
+
+
+def test_the_wiring_of_the_nasbench201_cell() -> None:
+    """Supernet and concrete network share this code, so neither checks it for the other."""
+    with seeded_modules(0):
+        cell = NasBench201Cell(lambda name, options: nn.Linear(3, 3), 3, 4, NASBENCH201_CANDIDATES, False)
+    e, x = cell.edges, torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    one = e["1<-0"](x)
+    two = e["2<-0"](x) + e["2<-1"](one)
+    torch.testing.assert_close(cell(x), e["3<-0"](x) + e["3<-1"](one) + e["3<-2"](two))
 
 
 def test_drop_path() -> None:
