@@ -224,25 +224,32 @@ def test_predict_with_two_channels_reads_arrays(tmp_path):
     assert float(done.stdout.split()[-1]) == pytest.approx(probability, abs=6e-5)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda d: d[:-100], "was it cut short?"),
-        (lambda d: d[:-50] + bytes([d[-50] ^ 1]) + d[-49:], "SHA-256"),
-        (lambda d: b"PK" + d[2:], "no safetensors file"),
-        (lambda d: b"", "no safetensors file"),
-    ],
-)
-def test_damaged_weights_are_refused(darts, damage, message):
-    path = darts[1].folder.parent / "damaged.safetensors"
-    path.write_bytes(damage((darts[1].folder / "weights.safetensors").read_bytes()))
-    code = "import model; model.load('../damaged.safetensors')"
-    done = isolated(darts[1].folder, code=code)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: ")
-    assert message in last
-    assert "damaged.safetensors" in last
+def test_damaged_weights_are_refused(darts):
+    whole = (darts[1].folder / "weights.safetensors").read_bytes()
+    damaged = {
+        "short": (whole[:-100], "was it cut short?"),
+        "flipped": (whole[:-50] + bytes([whole[-50] ^ 1]) + whole[-49:], "SHA-256"),
+        "foreign": (b"PK" + whole[2:], "no safetensors file"),
+        "empty": (b"", "no safetensors file"),
+    }
+    for name, (data, _) in damaged.items():
+        (darts[1].folder.parent / f"{name}.safetensors").write_bytes(data)
+    code = """
+import model
+for name in sys.argv[1:]:
+    try:
+        model.load(f"../{name}.safetensors")
+        print("loaded", name)
+    except ValueError as error:
+        print(error)
+"""
+    done = isolated(darts[1].folder, *damaged, code=code)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    for line, (name, (_, message)) in zip(lines, damaged.items(), strict=True):
+        assert f"{name}.safetensors" in line
+        assert message in line
 
 
 def test_network_and_random_state_are_left_as_they_were(tmp_path):
@@ -272,7 +279,7 @@ import torch.nn.functional as F
 from torch import nn
 from archgrad.ops.convolution import ReLUConvBN as Plain
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Size, Tensor
 
 SLOPE = math.sqrt(2) / 10
 
@@ -299,6 +306,9 @@ class Wide(Leaky):
 
     def forward(self, x: "Tensor") -> "Tensor":
         return super().forward(self.body(x))
+
+    def size(self, x: Tensor) -> "Size":
+        return x.shape
 """
 OWN_SPACE = """
 from functools import partial
@@ -454,6 +464,37 @@ def test_a_nested_space_says_so(tmp_path):
         export(tmp_path, space, Architecture({"first": "a"}), (1, 4, 4))
 
 
+OWN_TABLE = """
+from archgrad.table import Entry, Table
+from torch import nn
+
+OPS = Table("operation", {"relu": Entry("table_space:relu", ""), "tanh": Entry("torch.nn:Tanh", "")})
+
+def relu():
+    return nn.ReLU()
+
+def space(pick, shape, classes):
+    options = {name: OPS[name] for name in OPS}
+    first, second = pick("first", options), pick("second", options)
+    return nn.Sequential(first, second, nn.Flatten(), nn.Linear(16, classes))
+"""
+
+
+def test_a_table_of_ones_own_above_its_entries(tmp_path, own_module):
+    space = own_module("table_space", OWN_TABLE).space
+    _, check = export(tmp_path, space, Architecture({"first": "relu", "second": "tanh"}), (1, 4, 4))
+    text = (check.folder / "model.py").read_text()
+    assert text.index("def relu") < text.index('OPS = {\n    "relu": relu,\n    "tanh": Tanh,\n}')
+    assert_clean(check.folder / "model.py")
+
+
+def test_a_builder_that_its_module_no_longer_holds_says_so(tmp_path, own_module):
+    module = own_module("replaced_space", space_text("nn.ReLU()"))
+    space, module.space = module.space, nn.Identity
+    with pytest.raises(UserError, match="no top-level function"):
+        export(tmp_path, space, Architecture({"first": "a"}), (1, 4, 4))
+
+
 def test_a_setting_that_is_no_literal_is_named(tmp_path, own_module):
     space = own_module("refused_space", space_text("nn.ReLU()")).space
     with pytest.raises(UserError, match="setting 'act' has the value"):
@@ -506,8 +547,8 @@ def test_a_model_that_computes_something_else_is_not_written(tmp_path, own_modul
 def test_a_model_that_does_not_run_alone_is_not_written(tmp_path, own_module):
     text = space_text(
         "Scale()",
-        "import sys",
-        "TABLE = [sys.modules['archgrad'].__name__]\nclass Scale(nn.ReLU):\n    table = TABLE",
+        "import importlib",
+        "TABLE = [importlib.import_module('archgrad').__name__]\nclass Scale(nn.ReLU):\n    table = TABLE",
     )
     space = own_module("dependent_space", text).space
     with pytest.raises(WorkError, match="does not run without archgrad"):
