@@ -318,6 +318,16 @@ def test_a_layer_that_runs_twice_multiplies_twice_and_is_stored_once() -> None:
     assert (counts.macs, counts.parameters, counts.parameters_without_auxiliary) == (72, 42, 42)
 
 
+def test_a_shared_tensor_is_stored_once() -> None:
+    def build() -> nn.Module:
+        network = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+        network[1].weight = network[0].weight
+        return network
+
+    counts = count_module(build, (6,))
+    assert (counts.macs, counts.parameters, counts.parameters_without_auxiliary) == (72, 48, 48)
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -405,7 +415,7 @@ class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(6, 6)
-        self.side = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5))
+        self.side = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), Gate())
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layer(x) if x.sum().item() == 0 else x
@@ -416,7 +426,8 @@ def test_a_network_that_reads_values_is_counted_on_the_cpu() -> None:
     run = dry_run(Reader, (6,))
     assert {p.device.type for p in run.network.parameters()} == {"cpu"}
     counts = count_module(Reader, (6,))
-    assert (counts.macs, counts.parameters, counts.parameters_without_auxiliary) == (36, 96, 42)
+    assert (counts.macs, counts.parameters, counts.parameters_without_auxiliary) == (36, 102, 42)
+    assert counts.uncounted == ()  # the gate runs in training only
 
 
 @pytest.mark.parametrize("build", [Reader, Twice])
@@ -450,6 +461,13 @@ def a_space(pick, shape, classes, inner=None, shared=None):  # type: ignore[no-u
 def test_choices_of_a_users_own_space() -> None:
     table = cost_table("macs", a_space, (6,), 4)
     assert (table.fixed, table.groups[0].tolist()) == (24, [[36, 36]])
+
+
+def test_a_table_reports_what_it_leaves_out_inside_and_outside_choices() -> None:
+    def space(pick, shape, classes):  # type: ignore[no-untyped-def]
+        return nn.Sequential(Gate(), pick("c", {"a": Attention, "b": nn.Identity}))
+
+    assert cost_table("macs", space, (5, 6), 4).uncounted == ("Gate", "bmm in Attention")
 
 
 def test_nested_choices_are_refused() -> None:
