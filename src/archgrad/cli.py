@@ -87,8 +87,8 @@ def search(
       archgrad search --run runs/first --resume
       archgrad search --data cifar10 --space darts --method snas cost.strength=aggressive --run runs/small
     """
-    from archgrad.settings import merge, read
-    from archgrad.settings import overrides as parse
+    from archgrad.config_layers import merge, read
+    from archgrad.config_layers import overrides as parse
     from archgrad.verbs import search_run
 
     given = merge(
@@ -164,7 +164,7 @@ def train(run: Path, controls: int, again: bool, as_json: bool, overrides: tuple
     Example:
       archgrad train runs/first --controls 3 train.epochs=40
     """
-    from archgrad.settings import overrides as parse
+    from archgrad.config_layers import overrides as parse
     from archgrad.verbs import train_run
 
     trained = train_run(run, parse(list(overrides)), controls=controls, again=again, progress=_progress())

@@ -161,15 +161,18 @@ class Config(Section):
 def unused(config: Config) -> dict[str, str]:
     """Keys that the chosen parts do not read, each with the reason."""
     reasons: dict[str, str] = {}
-    sampler = SAMPLERS[config.sampler.name]
-    if not sampler.uses_temperature:
+    uses_temperature = getattr(SAMPLERS[config.sampler.name], "uses_temperature", True)
+    if not uses_temperature:
         for key in Temperature.model_fields:
             reasons[f"temperature.{key}"] = f"the sampler {config.sampler.name!r} has no temperature"
     elif config.temperature.schedule == "constant":
         reasons["temperature.end"] = "a constant temperature has no end; set temperature.schedule"
+    if config.data.split_file is not None:
+        for key in ("validation", "test"):
+            reasons[f"data.{key}"] = "data.split_file says which image is in which part"
     hypergradient = config.hypergradient.name
     if hypergradient == "none":
-        for key in ("optimizer", "learning_rate", "betas", "weight_decay", "clip"):
+        for key in ArchitectureLogits.model_fields:
             reasons[f"architecture.{key}"] = f"the method {config.method!r} does not train the logits"
         reasons["search.warmup_epochs"] = "the logits are never trained"
         reasons["cost.strength"] = "the logits are not trained, so a penalty has no effect"

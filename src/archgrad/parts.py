@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from archgrad.choice import Supernet, supernet
 from archgrad.config import Config
+from archgrad.config_problems import GIVEN
 from archgrad.costs.cost_table import CostTable, cost_table
 from archgrad.costs.penalty import STRENGTHS, Penalty
 from archgrad.datasets.augmentation import Augmentation
@@ -24,29 +25,37 @@ from archgrad.datasets.images import ImageData
 from archgrad.datasets.loading import load
 from archgrad.datasets.normalisation import Normalisation, normalisation_of
 from archgrad.datasets.splits import Splits, split
-from archgrad.errors import ConfigError, UserError
+from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.objectives import NetworkTask
 from archgrad.randomness import Streams, seeded_modules
 from archgrad.samplers import SAMPLERS
 from archgrad.schedules import SCHEDULES, cosine, epoch_progress, linear
-from archgrad.search import SearchPlan, SearchState
+from archgrad.search_state import SearchPlan, SearchState
 from archgrad.settings import DataSize
 from archgrad.spaces import SPACES
-from archgrad.spaces.drop_path import DropPath
 from archgrad.spaces.space import Space, as_space
 from archgrad.train import TrainPlan
 
 
 def load_data(config: Config) -> ImageData:
-    """The data set that the configuration names, decoded."""
+    """The data set that the configuration names, decoded.
+
+    Raises:
+        UserError: the run was searched on data given in Python.
+    """
+    if config.data.name.startswith(GIVEN):
+        raise UserError(
+            f"this run was searched on images given in Python ({config.data.name.removeprefix(GIVEN)}): call "
+            "the verb from Python with data=…, see archgrad.from_torch"
+        )
     return load(config.data.name, config.data.path, config.data.resize)
 
 
 def data_size(data: ImageData, config: Config) -> DataSize:
     """What the rules for sizes look at."""
     images = len(data.train) if data.test is not None else int(len(data.train) * (1 - config.data.test))
-    return DataSize(data.name, images, data.shape)
+    return DataSize(data.name, images, data.shape, data.test is not None)
 
 
 def torch_device(name: str) -> torch.device:
@@ -137,8 +146,6 @@ class Parts:
         config = self.config
         with seeded_modules(self.streams.seed_of("supernet")):
             network = supernet(self.space.builder, self.data.shape, self.classes, **config.space.settings())
-        if config.search.drop_path and not any(isinstance(m, DropPath) for m in network.modules()):
-            raise ConfigError([f"search.drop_path: the space {config.space.name!r} has no drop path"])
         self._place(network)
         return network
 

@@ -23,12 +23,15 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 
 import archgrad
 from archgrad import atomic
 from archgrad.errors import UserError
 
 CHECKPOINTS_KEPT = 2
+CHECKPOINT_SECONDS = 20.0
+"""Time between two checkpoints of a step that is under way."""
 
 
 class Run:
@@ -45,16 +48,30 @@ class Run:
             UserError: the folder holds another run, or cannot be written.
         """
         run = cls(folder)
-        if run.exists("config.yaml"):
-            raise UserError(
-                f"{run.folder} already holds a run: continue it with --resume, or choose another --run folder"
-            )
-        if run.folder.is_file():
-            raise UserError(f"{run.folder} is a file: choose a folder with --run")
+        run.check_free()
         with run._writing(run.folder):
             run.folder.mkdir(parents=True, exist_ok=True)
             atomic.write_text(run.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
         return run
+
+    def check_free(self) -> None:
+        """Nothing is there yet that a new run would overwrite or mix with.
+
+        Raises:
+            UserError: the folder holds another run or what is left of one, or is a file.
+        """
+        if self.exists("config.yaml"):
+            raise UserError(
+                f"{self.folder} already holds a run: continue it with --resume, or choose another --run "
+                "folder"
+            )
+        if any(part.is_file() for part in (self.folder, *self.folder.parents)):
+            raise UserError(f"{self.folder} is a file or inside one: choose a folder with --run")
+        if left := [name for name in ("metrics.jsonl", "checkpoints") if self.exists(name)]:
+            raise UserError(
+                f"{self.folder} holds {' and '.join(left)} of a run that lost its config.yaml: put that "
+                "back, or choose another --run folder"
+            )
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -64,7 +81,7 @@ class Run:
             UserError: `folder` holds no run.
         """
         run = cls(folder)
-        if not run.exists("config.yaml"):
+        if not run.path("config.yaml").is_file():
             raise UserError(f"{run.folder} holds no run: make one with  archgrad search --run {run.folder}")
         return run
 
@@ -93,31 +110,32 @@ class Run:
         self.write_text(name, json.dumps(finite(document), indent=2, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run.
+        """Read a JSON file of the run, which holds an object.
 
         Raises:
             UserError: it is missing or damaged.
         """
-        try:
-            return json.loads(self.path(name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{self.folder} has no {name}") from None
-        except ValueError as error:
-            raise UserError(f"{self.path(name)} is damaged: {error}") from None
+        with self.reading(name):
+            document = json.loads(self.path(name).read_text(encoding="utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError(f"it should hold an object, holds a {type(document).__name__}")
+            return document
 
     def write_config(self, document: Mapping[str, Any]) -> None:
         """Write the resolved configuration."""
         self.write_text("config.yaml", yaml.safe_dump(dict(document), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved configuration, as plain values."""
-        try:
+        """The resolved configuration, as plain values.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        with self.reading("config.yaml"):
             document = yaml.safe_load(self.path("config.yaml").read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"{self.path('config.yaml')} is damaged: {error}") from None
-        if not isinstance(document, dict):
-            raise UserError(f"{self.path('config.yaml')} is damaged: it holds no sections")
-        return document
+            if not isinstance(document, dict):
+                raise ValueError("it holds no sections")
+            return document
 
     def append(self, name: str, line: Mapping[str, Any]) -> None:
         """Append one JSON line and flush it to the disk."""
@@ -133,11 +151,16 @@ class Run:
         lines: list[dict[str, Any]] = []
         if not self.exists(name):
             return lines
-        for text in self.path(name).read_text(encoding="utf-8", errors="replace").splitlines():
+        with self.reading(name):
+            texts = self.path(name).read_text(encoding="utf-8", errors="replace").splitlines()
+        for text in texts:
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except ValueError:
                 break
+            if not isinstance(line, dict) or "epoch" not in line:
+                break
+            lines.append(line)
         return lines
 
     def cut_lines(self, name: str, epoch: int) -> None:
@@ -145,6 +168,12 @@ class Run:
         kept = [line for line in self.read_lines(name) if line["epoch"] < epoch]
         if self.exists(name):
             self.write_text(name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+    def delete(self, pattern: str) -> None:
+        """Remove the files that match a pattern such as ``train/derived/checkpoints/step-*``."""
+        with self._writing(self.folder):
+            for path in sorted(self.folder.glob(pattern)):
+                path.unlink()
 
     def log(self, text: str) -> None:
         """Append a line with the time to ``log.txt``."""
@@ -167,20 +196,58 @@ class Run:
         return path
 
     def load_checkpoint(self, folder: str = "checkpoints") -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest checkpoint that is whole (None without one), and a warning for each that is not."""
-        warnings = []
-        for path in sorted(self.path(folder).glob("step-*.pt"), reverse=True):
-            data = path.read_bytes()
-            digest = path.with_suffix(".sha256")
-            wanted = digest.read_text().strip() if digest.exists() else "none"
+        """The newest checkpoint that is whole (None without one), and a warning for each that is not.
+
+        Raises:
+            UserError: all are damaged, or the newest whole one holds something else than tensors and
+                plain values; nothing in it is executed.
+        """
+        warnings: list[str] = []
+        paths = sorted(self.path(folder).glob("step-*.pt"), reverse=True)
+        for path in paths:
+            with self.reading(str(path.relative_to(self.folder))):
+                data = path.read_bytes()
+                digest = path.with_suffix(".sha256")
+                wanted = digest.read_text(encoding="utf-8").strip() if digest.exists() else "none"
             if hashlib.sha256(data).hexdigest() != wanted:
                 warnings.append(
                     f"checkpoint {path} is damaged (its SHA-256 differs): using the one before it"
                 )
                 continue
-            state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            return dict(state), warnings
+            try:
+                state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+                return dict(state), warnings
+            except Exception as error:  # whatever the bytes of a foreign file provoke
+                raise UserError(
+                    f"checkpoint {path} is not one of archgrad's; nothing in it was executed. Delete it to "
+                    f"use the one before it ({type(error).__name__}: {str(error).splitlines()[0]})"
+                ) from None
+        if paths:
+            raise UserError(
+                f"every checkpoint in {self.path(folder)} is damaged ({', '.join(p.name for p in paths)}): "
+                "delete that folder to begin again"
+            )
         return None, warnings
+
+    def last_checkpoint(self, folder: str = "checkpoints") -> str:
+        """Half a sentence that names the newest checkpoint, for a message about failed work."""
+        newest = sorted(self.path(folder).glob("step-*.pt"))
+        return f"the last good checkpoint is {newest[-1]}" if newest else "no checkpoint was written yet"
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Turn what goes wrong while a file of the run is read and understood into a `UserError`."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"{self.folder} has no {name}") from None
+        except OSError as error:
+            raise UserError(f"cannot read {self.path(name)}: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, SafetensorError) as error:
+            if isinstance(error, UserError):
+                raise
+            shown = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{self.path(name)} is damaged: {shown}") from None
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:

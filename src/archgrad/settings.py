@@ -7,40 +7,49 @@ use are reported together. The resolved document is written into the run folder 
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from pydantic import ValidationError
-
-from archgrad.config import Config, unused
-from archgrad.errors import ConfigError, UserError
-from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.config import Config
+from archgrad.config_layers import dotted, layered, merge
+from archgrad.config_problems import check, search_problems, warmup_problems
+from archgrad.errors import ConfigError
 from archgrad.methods import METHODS
-from archgrad.samplers import SAMPLERS
+from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import Space, as_space
-from archgrad.table import Table, nearest
 
 
 class Resolved(NamedTuple):
-    """A configuration without gaps, and one sentence for each size that a rule chose."""
+    """A configuration without gaps, and one sentence for each size that a rule chose.
+
+    own_test: whether the data have test images of their own, so that ``data.test`` says nothing.
+    """
 
     config: Config
     notes: tuple[str, ...]
+    own_test: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """The content of ``config.yaml``: plain values, without the keys that nothing reads."""
+        document = self.config.document()
+        if self.own_test:
+            document["data"].pop("test", None)
+        return document
 
 
 class DataSize(NamedTuple):
-    """What the rules for sizes look at: images to learn from (test part excluded), and (C, H, W)."""
+    """What the rules for sizes look at.
+
+    images: those to learn from, test part excluded. shape: (C, H, W) of one.
+    own_test: whether the data have test images of their own.
+    """
 
     name: str
     images: int
     shape: tuple[int, int, int]
+    own_test: bool = False
 
 
 _FLIPPABLE = ("cifar10", "cifar100", "fashion-mnist", "folder")  # a mirror image is of the same class
@@ -49,131 +58,55 @@ _PUBLISHED_STEPS = 50 * 390  # α steps of a DARTS search: 50 epochs of 25,000 /
 _SMALL_STEPS = 1_500
 
 
-def overrides(pairs: list[str]) -> dict[str, Any]:
-    """``["search.epochs=5", …]`` as a nested dictionary; values are read as YAML.
-
-    >>> overrides(["search.epochs=5", "device.name=cpu"])
-    {'search': {'epochs': 5}, 'device': {'name': 'cpu'}}
-    """
-    document: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"an override reads section.key=value, got {pair!r}")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"cannot read the value of {pair!r} as YAML") from None
-        if isinstance(parsed, str):  # YAML 1.1 takes 1e-3 for a string
-            with contextlib.suppress(ValueError):
-                parsed = float(parsed)
-        *path, last = key.split(".")
-        place = document
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise UserError(f"{pair!r}: {part!r} was given a value before; it cannot hold keys, too")
-        place[last] = parsed
-    return document
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A YAML or TOML file as a dictionary.
-
-    Raises:
-        UserError: no such file, another format, or it is not a mapping.
-    """
-    if not path.is_file():
-        raise UserError(f"no configuration file {path}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        document = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise UserError(f"{path} should hold sections (a mapping), holds a {type(document).__name__}")
-    return document
-
-
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries laid over one another; the last wins.
-
-    A part named differently than in the layer below drops the settings of the part it replaces.
-
-    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
-    {'a': {'x': 1, 'y': 3}}
-    """
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            below = result.get(key)
-            if isinstance(value, Mapping) and isinstance(below, dict):
-                renamed = "name" in value and value["name"] != below.get("name")
-                result[key] = merge({} if renamed and key in _PART_SECTIONS else below, value)
-            else:
-                result[key] = merge(value) if isinstance(value, Mapping) else value
-    return result
-
-
-_PART_SECTIONS = ("space", "sampler", "hypergradient")
-
-
-def check(given: Mapping[str, Any]) -> Config:
-    """Validate what the user gave against defaults and preset, before any data is read.
-
-    Raises:
-        ConfigError: everything that is wrong with it.
-    """
-    method = given.get("method", Config().method)
-    problems = []
-    if not isinstance(method, str) or method not in METHODS:
-        problems.append(
-            f"method: unknown {method!r}{nearest(str(method), METHODS)}; known: {', '.join(METHODS)}"
-        )
-    preset = METHODS[method].settings if not problems else {}
-    try:
-        config = Config.model_validate(_tuples(merge(_defaults(), preset, given)))
-    except ValidationError as error:
-        raise ConfigError([*problems, *(_sentence(e) for e in error.errors())]) from None
-    problems += _part_problems(config)
-    if not problems:
-        given_keys = set(_dotted(given))
-        problems += [f"{key}: {why}" for key, why in unused(config).items() if key in given_keys]
-    if config.search.warmup_epochs >= config.search.epochs and "search.epochs" in set(_dotted(given)):
-        problems.append(
-            f"search.warmup_epochs: {config.search.warmup_epochs} leaves no epoch of "
-            f"{config.search.epochs} for the architecture"
-        )
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
 def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
     """The full configuration for data of this size.
 
     Raises:
         ConfigError: everything that is wrong with what was given.
+        UserError: the space cannot be built for images of this size.
     """
     first = check(given)
-    space = _space(first)
-    sized: dict[str, Any] = {
-        "space": {"name": first.space.name, **space.search},
-        "train": {**space.training, "space": dict(space.train)},
-        "derive": {"rule": first.derive.rule if "derive" in METHODS[first.method].settings else space.rule},
-        "data": {"flip": size.name in _FLIPPABLE},
-    }
+    preset, space, keys = METHODS[first.method].settings, _space(first), set(dotted(given))
     notes: list[str] = []
+    sized = _published(first, preset, space, size)
     if size.images < _PUBLISHED_IMAGES or min(size.shape[1:]) < _PUBLISHED_SIDE:
         sized = merge(sized, _small(first, size, notes))
-    config = Config.model_validate(_tuples(merge(_defaults(), METHODS[first.method].settings, sized, given)))
-    given_keys = set(_dotted(given))
-    notes = [note for note in notes if note.split(" ")[0] not in given_keys]
-    return Resolved(config, tuple(notes))
+    # what changes the choices themselves, such as nodes or candidates, has to be the same in training
+    phases = {*space.search, *space.train, *space.small_search, *space.small_train}
+    shared = {key: value for key, value in first.space.settings().items() if key not in phases}
+    sized = merge(sized, {"train": {"space": shared}})
+    config = Config.model_validate(layered(preset, sized, given))
+    # two classes, as the number of classes changes nothing that is looked at here
+    searched = network_features(space.builder, size.shape, 2, config.space.settings())
+    trained = network_features(space.builder, size.shape, 2, config.train.space)
+    aids = {
+        "search.drop_path": searched.drop_path,
+        "train.drop_path": trained.drop_path,
+        "train.auxiliary_weight": trained.auxiliary,
+    }
+    for key, there in aids.items():
+        section, _, name = key.partition(".")
+        if not there and key not in keys:  # it came from the preset or the space's recipe
+            if getattr(getattr(config, section), name):
+                notes.append(f"{key} = 0: this network has none")
+            sized = merge(sized, {section: {name: 0.0}})
+    config = Config.model_validate(layered(preset, sized, given))
+    problems = [*warmup_problems(config), *search_problems(config, searched, trained)]
+    if size.own_test and "data.test" in keys:
+        problems.append(f"data.test: {size.name} has test images of its own, so none are held out")
+    if problems:
+        raise ConfigError(problems)
+    return Resolved(config, tuple(n for n in notes if n.split(" ")[0] not in keys), size.own_test)
+
+
+def _published(config: Config, preset: Mapping[str, Any], space: Space, size: DataSize) -> dict[str, Any]:
+    """What the space's authors used, whatever the method."""
+    return {
+        "space": {"name": config.space.name, **space.search},
+        "train": {**space.training, "space": dict(space.train)},
+        "derive": {"rule": config.derive.rule if "derive" in preset else space.rule},
+        "data": {"flip": size.name in _FLIPPABLE},
+    }
 
 
 def _small(config: Config, size: DataSize, notes: list[str]) -> dict[str, Any]:
@@ -214,82 +147,5 @@ def _small(config: Config, size: DataSize, notes: list[str]) -> dict[str, Any]:
     return small
 
 
-def _part_problems(config: Config) -> list[str]:
-    """Unknown parts, and settings that a part does not take."""
-    from archgrad.costs import COSTS
-    from archgrad.datasets import DATASETS
-    from archgrad.rules import RULES
-
-    problems = []
-    tables: list[tuple[str, Table | Mapping[str, object], str]] = [
-        ("space.name", SPACES, config.space.name),
-        ("sampler.name", SAMPLERS, config.sampler.name),
-        ("data.name", DATASETS, config.data.name),
-        ("derive.rule", RULES, config.derive.rule),
-    ]
-    if config.hypergradient.name != "none":
-        tables.append(("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name))
-    if config.cost.name != "none":
-        tables.append(("cost.name", COSTS, config.cost.name))
-    for key, table, name in tables:
-        if name not in table and not (":" in name and isinstance(table, Table)):
-            problems.append(f"{key}: unknown {name!r}{nearest(name, table)}; known: {', '.join(table)}")
-    if problems:
-        return problems
-    space = _space(config)
-    problems += [f"space: unknown setting {p}" for p in space.unknown_settings(config.space.settings())]
-    problems += [f"train.space: unknown setting {p}" for p in space.unknown_settings(config.train.space)]
-    for key, table, part in (
-        ("sampler", SAMPLERS, config.sampler),
-        ("hypergradient", HYPERGRADIENTS, config.hypergradient),
-    ):
-        if part.name == "none":
-            known: list[str] = []
-        else:
-            kind = table[part.name]
-            known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        problems += [
-            f"{key}.{name}: {part.name!r} has no such setting{nearest(name, known)}; "
-            f"it has {', '.join(known) or 'none'}"
-            for name in part.settings()
-            if name not in known
-        ]
-    return problems
-
-
 def _space(config: Config) -> Space:
     return as_space(SPACES[config.space.name])
-
-
-def _defaults() -> dict[str, Any]:
-    return Config().model_dump()
-
-
-def _tuples(document: dict[str, Any]) -> dict[str, Any]:
-    """Lists from YAML where the schema has tuples."""
-    for section, key in (("architecture", "betas"), ("data", "resize")):
-        place = document.get(section)
-        if isinstance(place, dict) and isinstance(place.get(key), list):
-            place[key] = tuple(place[key])
-    return document
-
-
-def _dotted(document: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in document.items():
-        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
-    return keys
-
-
-def _sentence(error: Any) -> str:
-    """One of pydantic's errors in our words."""
-    *where, last = (str(part) for part in error["loc"])
-    key = ".".join([*where, last])
-    if error["type"] == "extra_forbidden":
-        model: Any = Config
-        for part in where:
-            model = model.model_fields[part].annotation
-        return (
-            f"{key}: unknown key{nearest(last, model.model_fields)}; known: {', '.join(model.model_fields)}"
-        )
-    return f"{key}: {error['msg'].lower()}, got {error['input']!r}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 
 from archgrad.errors import WorkError
 from archgrad.flat_buffers import flatten_buffers
+from archgrad.gradient_step import MOST_SKIPPED_IN_A_ROW, add, descend, gradient_norm, mean
 from archgrad.objectives import autocast
 from archgrad.randomness import Streams
-from archgrad.search import MOST_SKIPPED_IN_A_ROW
 from archgrad.spaces.drop_path import set_drop_path
 
 if TYPE_CHECKING:
@@ -42,19 +43,39 @@ class TrainPlan:
 
 @dataclass
 class TrainState:
-    """What changes during training, except the network."""
+    """What changes during training, except the network.
+
+    epoch: epochs done. step: steps done in the running epoch. totals: sums over the running epoch.
+    """
 
     optimizer: torch.optim.SGD
     epoch: int = 0
+    step: int = 0
+    skipped_in_a_row: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
-        return {"optimizer": self.optimizer.state_dict(), "epoch": self.epoch}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "position": [self.epoch, self.step, self.skipped_in_a_row],
+            "totals": dict(self.totals),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
+        self.epoch, self.step, self.skipped_in_a_row = state["position"]
+        self.totals = dict(state["totals"])
+
+
+class TrainStep(NamedTuple):
+    """Progress after a step; loss and accuracy are means over the epoch so far."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
 
 
 class TrainRecord(NamedTuple):
@@ -78,46 +99,73 @@ class Evaluation(NamedTuple):
 
 def train(
     network: nn.Module, batches: Batches, state: TrainState, plan: TrainPlan, streams: Streams
-) -> Iterator[TrainRecord]:
-    """Train from `state` to the last epoch, yielding after each.
+) -> Iterator[TrainStep | TrainRecord]:
+    """Train from `state` to the last epoch, yielding after each step and after each epoch.
+
+    Between two yields network and state are complete: a checkpoint of them resumes bit for bit.
 
     Raises:
-        WorkError: the gradient was not finite in several steps in a row.
+        WorkError: the loss or its gradient was not finite in several steps in a row; such a step is
+            skipped (weights and buffers as before it) and counted.
     """
     parameters, buffers = list(network.parameters()), flatten_buffers(network)
-    skipped_in_a_row = 0
+    network.train()
     while state.epoch < plan.epochs:
         epoch, started = state.epoch, time.perf_counter()
         rate = plan.learning_rate(epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        network.train()
-        set_drop_path(network, plan.drop_path(epoch), streams.generator("drop path", epoch))
-        loss_sum, correct, images, skipped = 0.0, 0, 0, 0
-        for x, y in batches.epoch(epoch):
-            before = [buffer.clone() for buffer in buffers]
-            loss, logits = _loss(network, x, y, plan)
-            state.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, plan.clip or float("inf"), foreach=True)
-            if not torch.isfinite(norm):
-                skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
-                for buffer, saved in zip(buffers, before, strict=True):
-                    buffer.copy_(saved)  # BatchNorm statistics saw the bad batch
-                if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-                    raise WorkError(
-                        f"the gradient was not finite in {skipped_in_a_row} training steps in a row "
-                        f"(epoch {epoch}): lower train.learning_rate or set train.clip"
-                    )
-                continue
-            skipped_in_a_row = 0
-            state.optimizer.step()
-            loss_sum += float(loss.detach()) * len(y)
-            correct += int((logits.detach().argmax(dim=1) == y).sum())
-            images += len(y)
-        state.epoch = epoch + 1
-        seconds = time.perf_counter() - started
-        yield TrainRecord(epoch, seconds, rate, loss_sum / max(images, 1), correct / max(images, 1), skipped)
+        for x, y in batches.epoch(epoch, state.step):
+            set_drop_path(network, plan.drop_path(epoch), streams.generator("drop path", epoch, state.step))
+            _step(network, parameters, buffers, x, y, state, plan)
+            state.step += 1
+            add(state.totals, seconds=time.perf_counter() - started)
+            yield TrainStep(epoch, state.step, *_means(state.totals))
+            started = time.perf_counter()
+        totals = state.totals
+        state.epoch, state.step, state.totals = epoch + 1, 0, {}
+        skipped = int(totals.get("skipped_steps", 0))
+        yield TrainRecord(epoch, totals["seconds"], rate, *_means(totals), skipped)
+
+
+def _step(
+    network: nn.Module,
+    parameters: list[nn.Parameter],
+    buffers: list[Tensor],
+    x: Tensor,
+    y: Tensor,
+    state: TrainState,
+    plan: TrainPlan,
+) -> None:
+    """One step of SGD, or none where the loss or its gradient is not finite."""
+    before = [buffer.clone() for buffer in buffers]
+    loss, logits = _loss(network, x, y, plan)
+    gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
+    norm = gradient_norm(gradient)
+    if math.isfinite(norm + float(loss.detach())):
+        state.skipped_in_a_row = 0
+        descend(state.optimizer, parameters, gradient, norm, plan.clip)
+        add(
+            state.totals,
+            loss=float(loss.detach()) * len(y),
+            correct=float((logits.detach().argmax(dim=1) == y).sum()),
+            images=len(y),
+        )
+        return
+    with torch.no_grad():
+        for buffer, saved in zip(buffers, before, strict=True):
+            buffer.copy_(saved)  # BatchNorm statistics saw the bad batch
+    add(state.totals, skipped_steps=1)
+    state.skipped_in_a_row += 1
+    if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        raise WorkError(
+            f"the loss or its gradient was not finite in {state.skipped_in_a_row} training steps in a row "
+            f"(epoch {state.epoch}, step {state.step}): lower train.learning_rate or set train.clip"
+        )
+
+
+def _means(totals: dict[str, float]) -> tuple[float, float]:
+    return mean(totals, "loss", "images"), mean(totals, "correct", "images")
 
 
 def _loss(network: nn.Module, x: Tensor, y: Tensor, plan: TrainPlan) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,235 @@
+"""Everything that is wrong with a configuration, found at once and said in our words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from archgrad.config import Config, unused
+from archgrad.config_layers import dotted, layered
+from archgrad.costs import COSTS
+from archgrad.datasets import DATASETS
+from archgrad.errors import ConfigError, UserError
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.methods import METHODS
+from archgrad.network_features import NetworkFeatures
+from archgrad.rules import RULES
+from archgrad.samplers import SAMPLERS
+from archgrad.spaces import SPACES
+from archgrad.spaces.space import as_space
+from archgrad.table import nearest
+
+GIVEN = "given:"
+"""Begins the name of data that were handed over in Python, not loaded by name."""
+
+
+def check(given: Mapping[str, Any]) -> Config:
+    """Validate what the user gave against defaults and preset, before any data is read.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    problems = []
+    method = given.get("method", Config().method)
+    known_method = isinstance(method, str) and method in METHODS
+    if not known_method:
+        problems.append(
+            f"method: unknown {method!r}{nearest(str(method), METHODS)}; known: {', '.join(METHODS)}"
+        )
+    preset = METHODS[method].settings if known_method else {}
+    config, wrong = _validated({**preset}, {k: v for k, v in given.items() if k != "method" or known_method})
+    problems += wrong
+    keys = set(dotted(given))
+    names = _name_problems(config)
+    problems += [text for key, text in names.items()]
+    problems += _setting_problems(config, names)
+    if known_method and not names:
+        problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
+    for section, part in (("weights", config.weights), ("train", config.train)):
+        if part.nesterov and part.momentum == 0:
+            problems.append(f"{section}.nesterov: Nesterov's step needs {section}.momentum above 0")
+    if "search.epochs" in keys:
+        problems += warmup_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def warmup_problems(config: Config) -> list[str]:
+    """The warm-up must leave epochs for the architecture."""
+    if config.search.warmup_epochs < config.search.epochs:
+        return []
+    warmup, epochs = config.search.warmup_epochs, config.search.epochs
+    return [f"search.warmup_epochs: {warmup} leaves no epoch of {epochs} for the architecture"]
+
+
+def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkFeatures) -> list[str]:
+    """Settings that the space's networks would ignore or cannot take."""
+    problems = training_problems(config, trained)
+    if config.search.drop_path and not searched.drop_path:
+        problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
+    if searched.auxiliary:
+        problems.append("space: an auxiliary head is for training only; leave it out of the search")
+    if searched.choices != trained.choices:
+        lost = [name for name in searched.choices if searched.choices[name] != trained.choices.get(name)]
+        new = [name for name in trained.choices if name not in searched.choices]
+        problems.append(
+            "train.space: the network that is trained has other choices than the one that is searched "
+            f"(e.g. {(lost or new)[0]!r}): give settings such as nodes or candidates for both, in space and "
+            "in train.space"
+        )
+    return problems
+
+
+def training_problems(config: Config, trained: NetworkFeatures) -> list[str]:
+    """Settings of the section ``train`` that the network would ignore."""
+    problems = []
+    if config.train.drop_path and not trained.drop_path:
+        problems.append(f"train.drop_path: the space {config.space.name!r} has no drop path")
+    if config.train.auxiliary_weight and not trained.auxiliary:
+        takes = "auxiliary" in as_space(SPACES[config.space.name]).settings()
+        remedy = "set train.space.auxiliary" if takes else f"the space {config.space.name!r} has none"
+        problems.append(f"train.auxiliary_weight: the network has no auxiliary head; {remedy}")
+    if trained.auxiliary and not config.train.auxiliary_weight:
+        problems.append("train.space: an auxiliary head without train.auxiliary_weight learns nothing")
+    return problems
+
+
+def _validated(preset: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """The configuration, with the layer below in place of what is wrong, and what is wrong."""
+    document, below = layered(preset, given), layered(preset)
+    try:
+        return Config.model_validate(document), []
+    except ValidationError as error:
+        messages: dict[tuple[str, ...], list[Any]] = {}
+        for detail in error.errors():
+            messages.setdefault(_place(document, detail["loc"]), []).append(detail)
+    for place in messages:
+        *path, last = place
+        target, source = document, below
+        for part in path:
+            target, source = target[part], source.get(part, {})
+        if last in source:
+            target[last] = source[last]
+        else:
+            del target[last]
+    return Config.model_validate(document), [_sentence(p, details) for p, details in messages.items()]
+
+
+def _place(document: Mapping[str, Any], where: tuple[Any, ...]) -> tuple[str, ...]:
+    """The key that an error is about: pydantic adds the branches of a union to its path."""
+    place: list[str] = []
+    here: Any = document
+    for part in where:
+        if not isinstance(here, Mapping) or part not in here:
+            break
+        place.append(part)
+        here = here[part]
+    return tuple(place) or (str(where[0]),)
+
+
+def _sentence(place: tuple[str, ...], details: list[Any]) -> str:
+    """Pydantic's errors about one key in our words."""
+    key, last = ".".join(place), place[-1]
+    if details[0]["type"] == "extra_forbidden":
+        model: Any = Config
+        for part in place[:-1]:
+            model = model.model_fields[part].annotation
+        return (
+            f"{key}: unknown key{nearest(last, model.model_fields)}; known: {', '.join(model.model_fields)}"
+        )
+    if details[0]["type"] in ("model_type", "model_attributes_type"):
+        fields = list(Config.model_fields[key].annotation.model_fields)  # type: ignore[union-attr]
+        return f"{key}: a section with keys {', '.join(fields)}; write {key}.{fields[0]}=…"
+    wanted = " or ".join(dict.fromkeys(d["msg"].lower().removeprefix("input ") for d in details))
+    return f"{key}: {wanted}, got {details[0]['input']!r}"
+
+
+def _name_problems(config: Config) -> dict[str, str]:
+    """Names of parts that are in no table, or cannot be imported: key -> sentence."""
+    tables = [
+        ("space.name", SPACES, config.space.name),
+        ("sampler.name", SAMPLERS, config.sampler.name),
+        ("data.name", DATASETS, config.data.name),
+        ("derive.rule", RULES, config.derive.rule),
+        ("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name),
+        ("cost.name", COSTS, config.cost.name),
+    ]
+    problems = {}
+    for key, table, name in tables:
+        if key in ("hypergradient.name", "cost.name") and name == "none":
+            continue
+        if key == "data.name" and name.startswith(GIVEN):
+            continue
+        if name not in table and ":" not in name:
+            known = ", ".join(table)
+            problems[key] = (
+                f"{key}: unknown {name!r}{nearest(name, table)}; known: {known}, or 'module:object'"
+            )
+            continue
+        try:
+            part = table[name]
+            if key == "space.name":
+                as_space(part)
+        except UserError as error:
+            problems[key] = f"{key}: {error}"
+    return problems
+
+
+def _setting_problems(config: Config, unknown: Mapping[str, str]) -> list[str]:
+    """Settings that a part does not take, or of a wrong type or size."""
+    problems = []
+    if "space.name" not in unknown:
+        space = as_space(SPACES[config.space.name])
+        for section, settings in (("space", config.space.settings()), ("train.space", config.train.space)):
+            problems += [f"{section}: unknown setting {p}" for p in space.unknown_settings(settings)]
+            problems += _type_problems(section, space.builder, settings, config.space.name in SPACES)
+    for key, table, part in (
+        ("sampler", SAMPLERS, config.sampler),
+        ("hypergradient", HYPERGRADIENTS, config.hypergradient),
+    ):
+        if f"{key}.name" in unknown:
+            continue
+        kind = None if part.name == "none" else table[part.name]
+        known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        problems += [
+            f"{key}.{name}: {part.name!r} has no such setting{nearest(name, known)}; "
+            f"it has {', '.join(known) or 'none'}"
+            for name in part.settings()
+            if name not in known
+        ]
+        problems += _type_problems(key, kind, part.settings(), part.name in table)
+    return problems
+
+
+def _type_problems(section: str, kind: Any, settings: Mapping[str, Any], ours: bool) -> list[str]:
+    """Settings that do not have the type that `kind` annotates.
+
+    In parts of our own tables a number is a size, so it is above 0; others may mean it otherwise.
+    """
+    try:
+        hints = typing.get_type_hints(kind)
+        if isinstance(kind, type) and not dataclasses.is_dataclass(kind):
+            hints = typing.get_type_hints(vars(kind).get("__init__"))
+    except (NameError, TypeError):  # no annotations, or some that cannot be resolved here
+        return []
+    problems = []
+    for name, value in settings.items():
+        if name not in hints:
+            continue
+        adapter: TypeAdapter[Any] = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            text = error.errors()[0]["msg"].lower().removeprefix("input ")
+            problems.append(f"{section}.{name}: {text}, got {value!r}")
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and (not math.isfinite(value) or (ours and value <= 0)):
+            problems.append(f"{section}.{name}: should be {'above 0' if ours else 'finite'}, got {value!r}")
+    return problems

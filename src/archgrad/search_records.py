@@ -1,0 +1,124 @@
+"""What a search says after every step and after every epoch. E choices × K candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Group
+from archgrad.gradient_step import mean
+from archgrad.problem import Outcome
+from archgrad.search_state import SearchPlan, SearchState
+
+
+class StepRecord(NamedTuple):
+    """Progress after a step; loss and accuracy are means over the epoch so far, entropy in nats."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    tau: float
+    entropy: float
+
+
+class EpochRecord(NamedTuple):
+    """One line of ``metrics.jsonl``; the fields are described in docs/architecture.md."""
+
+    epoch: int
+    step: int
+    seconds: float
+    tau: float
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    cost: float | None
+    entropy: dict[str, float]
+    entropy_mean: float
+    probabilities: dict[str, list[float]]
+    alpha_gradient_norm: float
+    weight_gradient_norm: float
+    skipped_steps: int
+    architecture: dict[str, str]
+    changed: list[str]
+
+
+def counts(part: str, outcome: Outcome) -> dict[str, float]:
+    """An outcome as addends of the epoch's totals."""
+    return {
+        f"{part}_loss": float(outcome.task_loss) * outcome.images,
+        f"{part}_correct": float(outcome.correct),
+        f"{part}_images": outcome.images,
+    }
+
+
+def step_record(state: SearchState, plan: SearchPlan) -> StepRecord:
+    """The record of the step just done."""
+    totals = state.totals
+    return StepRecord(
+        state.epoch,
+        state.step,
+        mean(totals, "train_loss", "train_images"),
+        mean(totals, "train_correct", "train_images"),
+        plan.temperature(state.epoch),
+        float(torch.cat([_entropy(p) for p in _probabilities(plan, state)]).mean()),
+    )
+
+
+def epoch_record(
+    groups: Sequence[Group],
+    state: SearchState,
+    plan: SearchPlan,
+    steps_per_epoch: int,
+    valid: tuple[float, float],
+) -> EpochRecord:
+    """The record of the epoch whose last step was just done; `valid` is (loss, accuracy)."""
+    totals = state.totals
+    probabilities = _probabilities(plan, state)
+    rows = {
+        name: row
+        for group, p in zip(groups, probabilities, strict=True)
+        for name, row in zip(group.names, p, strict=True)
+    }
+    # the winner is the largest logit: a sampler whose probabilities are all equal has one, too
+    architecture = {
+        name: group.candidates[k]
+        for group, a in zip(groups, state.logits, strict=True)
+        for name, k in zip(group.names, a.argmax(dim=-1).tolist(), strict=True)
+    }
+    entropy = {name: float(_entropy(row)) for name, row in rows.items()}
+    return EpochRecord(
+        epoch=state.epoch,
+        step=(state.epoch + 1) * steps_per_epoch,
+        seconds=totals["seconds"],
+        tau=plan.temperature(state.epoch),
+        learning_rate=plan.learning_rate(state.epoch),
+        train_loss=mean(totals, "train_loss", "train_images"),
+        train_accuracy=mean(totals, "train_correct", "train_images"),
+        valid_loss=valid[0],
+        valid_accuracy=valid[1],
+        cost=plan.expected_cost(probabilities) if plan.expected_cost else None,
+        entropy=entropy,
+        entropy_mean=sum(entropy.values()) / len(entropy),
+        probabilities={name: row.tolist() for name, row in rows.items()},
+        alpha_gradient_norm=mean(totals, "alpha_norm", "alpha_steps"),
+        weight_gradient_norm=mean(totals, "weight_norm", "train_steps"),
+        skipped_steps=int(totals.get("skipped_steps", 0)),
+        architecture=architecture,
+        changed=[name for name, winner in architecture.items() if state.winners.get(name, winner) != winner],
+    )
+
+
+def _probabilities(plan: SearchPlan, state: SearchState) -> list[Tensor]:
+    return [plan.sampler.probabilities(a.detach()) for a in state.logits]
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    """Shannon entropy of each row, in nats. [E, K] -> [E]."""
+    entropy: Tensor = torch.special.entr(probabilities).sum(dim=-1)
+    return entropy

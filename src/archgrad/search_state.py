@@ -1,0 +1,82 @@
+"""What a search is made of: the plan, which stays, and the state, which changes. E choices × K candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from archgrad.problem import Hypergradient
+from archgrad.samplers.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """The parts of a method, put together.
+
+    hypergradient: None leaves the logits alone (the random control).
+    temperature, learning_rate: functions of the epoch.
+    weight_clip, architecture_clip: largest L2 norm of the gradient, or None.
+    architecture_first: DARTS' order; GDAS steps on the weights first.
+    warmup_epochs: epochs at the start that train weights only.
+    expected_cost: probabilities per group -> cost, for the record; None without a cost.
+    """
+
+    sampler: Sampler
+    hypergradient: Hypergradient | None
+    epochs: int
+    temperature: Callable[[int], float]
+    learning_rate: Callable[[int], float]
+    weight_clip: float | None = None
+    architecture_clip: float | None = None
+    architecture_first: bool = True
+    warmup_epochs: int = 0
+    expected_cost: Callable[[Sequence[Tensor]], float] | None = None
+
+    def learns(self, epoch: int) -> bool:
+        """Whether the logits are trained in this epoch."""
+        return self.hypergradient is not None and epoch >= self.warmup_epochs
+
+
+@dataclass
+class SearchState:
+    """All that changes during a search, except the task's weights and buffers.
+
+    epoch: epochs done. step: steps done in the running epoch.
+    totals: sums over the running epoch. winners: the epoch before's architecture.
+    """
+
+    logits: list[Tensor]
+    weight_optimizer: torch.optim.SGD
+    architecture_optimizer: torch.optim.Optimizer | None
+    epoch: int = 0
+    step: int = 0
+    skipped_in_a_row: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    winners: dict[str, str] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy-free snapshot: tensors and plain values only."""
+        return {
+            "logits": [a.detach() for a in self.logits],
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "architecture_optimizer": self.architecture_optimizer
+            and self.architecture_optimizer.state_dict(),
+            "position": [self.epoch, self.step, self.skipped_in_a_row],
+            "totals": dict(self.totals),
+            "winners": dict(self.winners),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        with torch.no_grad():
+            for logits, saved in zip(self.logits, state["logits"], strict=True):
+                logits.copy_(saved)
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        if self.architecture_optimizer is not None:
+            self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+        self.epoch, self.step, self.skipped_in_a_row = state["position"]
+        self.totals, self.winners = dict(state["totals"]), dict(state["winners"])

@@ -1,0 +1,116 @@
+"""Derive the architecture of a run. E choices × K candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from archgrad.architecture import Architecture
+from archgrad.architecture_warnings import is_connected
+from archgrad.choice import Group
+from archgrad.config import Config
+from archgrad.costs.network_counts import NetworkCounts, count_network
+from archgrad.derive import Derivation, derive
+from archgrad.errors import UserError
+from archgrad.randomness import Streams
+from archgrad.rules import RULES
+from archgrad.runs import Run
+from archgrad.samplers import SAMPLERS
+from archgrad.spaces import SPACES
+from archgrad.spaces.space import as_space
+from archgrad.verbs.contents import read_config, read_groups, read_logits
+
+
+def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) -> Derivation:
+    """Derive the architecture of a run: from the final logits, or from those of the best epoch.
+
+    An unfinished search is derived from its newest checkpoint, with a warning.
+
+    Raises:
+        UserError: nothing to derive from, a rule that does not fit the space, or `best` where no
+            logits were trained.
+    """
+    run = Run.open(folder)
+    config = read_config(run)
+    if rule is not None:
+        RULES.check(rule)
+    groups = read_groups(run)
+    rule = rule or config.derive.rule
+    remarks: list[str] = []
+    epoch: int | None = None
+    if config.hypergradient.name == "none":
+        if best:
+            raise UserError(
+                f"the method {config.method!r} trains no logits, so no epoch has the best: leave out --best"
+            )
+        derivation = random_derivation(groups, rule, Streams(config.seed), "derived", 0)
+        remarks.append(f"drawn uniformly at random: the method {config.method!r} trains no logits")
+    else:
+        logits, epoch, remarks = _logits(run, best)
+        if [tuple(a.shape) for a in logits] != [(len(g.names), len(g.candidates)) for g in groups]:
+            raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
+        sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
+        derivation = derive(groups, [sampler.probabilities(a) for a in logits], rule)
+    counts = _counts(run, config, derivation.architecture)
+    derivation = replace(
+        derivation,
+        warnings=(*remarks, *derivation.warnings),
+        parameters=counts.parameters_without_auxiliary,
+        macs=counts.macs,
+        epoch=epoch,
+    )
+    run.write_text("architecture.json", derivation.architecture.to_json())
+    run.write_json("derivation.json", derivation.document())
+    run.log(f"derived {derivation.architecture.digest} by rule {rule}")
+    return derivation
+
+
+def random_derivation(
+    groups: tuple[Group, ...], rule: str, streams: Streams, name: str, index: int
+) -> Derivation:
+    """A random architecture: the rule applied to standard normal logits, so each counts alike.
+
+    A draw whose output does not depend on its input is drawn again: it could not be trained.
+    """
+    for attempt in range(1000):
+        generator = streams.generator(f"random architecture/{name}", index, attempt)
+        logits = [torch.randn(len(g.names), len(g.candidates), generator=generator) for g in groups]
+        derivation = derive(groups, [torch.softmax(a, dim=-1) for a in logits], rule)
+        if is_connected(derivation.architecture):
+            return derivation
+    raise UserError("1000 random architectures in a row join no input to the output: check the space")
+
+
+def _counts(run: Run, config: Config, architecture: Architecture) -> NetworkCounts:
+    """What the network costs that `train` would build."""
+    data = run.read_json("data.json")
+    space = as_space(SPACES[config.space.name])
+    with run.reading("data.json"):
+        channels, height, width = data["shape"]
+        classes = len(data["classes"])
+    return count_network(space.builder, architecture, (channels, height, width), classes, config.train.space)
+
+
+def _logits(run: Run, best: bool) -> tuple[list[Tensor], int, list[str]]:
+    """(logits, epoch, remarks): the best epoch's, the final ones, or those of the newest checkpoint."""
+    if best:
+        if not run.exists("best.json"):
+            raise UserError(f"{run.folder} has no finished epoch yet")
+        document = run.read_json("best.json")
+        with run.reading("best.json"):
+            epoch = int(document["epoch"])
+        return read_logits(run, "best.safetensors"), epoch, []
+    if run.exists("logits.safetensors"):
+        return read_logits(run, "logits.safetensors"), len(run.read_lines("metrics.jsonl")) - 1, []
+    checkpoint, warnings = run.load_checkpoint()
+    if checkpoint is None:
+        raise UserError(
+            f"the search in {run.folder} has saved nothing to derive from yet; go on with\n"
+            f"  archgrad search --run {run.folder} --resume"
+        )
+    epoch = int(checkpoint["search"]["position"][0])
+    remark = f"the search is not finished: derived from its checkpoint in epoch {epoch}"
+    return checkpoint["search"]["logits"], epoch, [*warnings, remark]

@@ -1,0 +1,78 @@
+"""Export the trained network of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archgrad.architecture import Architecture
+from archgrad.choice import concrete
+from archgrad.datasets.images import ImageData
+from archgrad.errors import UserError
+from archgrad.parts import Parts, load_data
+from archgrad.runs import Run
+from archgrad.verbs.contents import check_same_data, load_network, read_config, read_tensors
+
+
+class Exported(NamedTuple):
+    """What `export_run` wrote and checked; see `export.onnx` and `export.standalone`."""
+
+    onnx: Any
+    standalone: Any
+
+
+def export_run(folder: Path | str, data: ImageData | None = None, onnx: bool = True) -> Exported:
+    """Export the trained network: ``export/model.onnx`` and a folder that runs without archgrad.
+
+    Args:
+        folder: a run that has trained.
+        data: the images, where the search was given them directly.
+        onnx: whether to write ONNX, too.
+
+    Raises:
+        UserError: the run has no trained network.
+        WorkError: an export does not compute what the network computes.
+    """
+    from archgrad.export.onnx import export_onnx
+    from archgrad.export.standalone import export_standalone
+
+    run = Run.open(folder)
+    if not run.exists("train/derived/result.json"):
+        raise UserError(f"{run.folder} has no trained network: archgrad train {run.folder}")
+    result = run.read_json("train/derived/result.json")
+    with run.reading("train/derived/result.json"):
+        architecture = Architecture(result["architecture"])
+        settings = dict(result["settings"])
+        channels, height, width = result["shape"]
+        classes, mean, std = result["classes"], result["mean"], result["std"]
+    config = read_config(run)
+    data = data or load_data(config)
+    parts = Parts.of(config, data)
+    check_same_data(run, parts)
+    if settings.get("auxiliary"):
+        settings["auxiliary"] = False  # a training aid; evaluation does not use it
+    shape = (channels, height, width)
+    network = concrete(parts.space.builder, architecture, shape, len(classes), **settings)
+    tensors = read_tensors(run, "train/derived/weights.safetensors")
+    wanted = set(network.state_dict())
+    kept = {key: tensor for key, tensor in tensors.items() if key in wanted}
+    load_network(network, kept, f"{run.path('train/derived/weights.safetensors')}")
+    network.eval()
+    images = parts.test_batches().batch(0, 0)[0][:16].cpu().contiguous()
+    target = run.path("export")
+    target.mkdir(parents=True, exist_ok=True)
+    standalone = export_standalone(
+        network,
+        parts.space.builder,
+        architecture,
+        shape,
+        classes,
+        settings,
+        mean,
+        std,
+        target / "standalone",
+        images,
+    )
+    check_onnx = export_onnx(network, shape, target / "model.onnx", images) if onnx else None
+    run.log("exported")
+    return Exported(check_onnx, standalone)

@@ -1,0 +1,210 @@
+"""Search an architecture and record everything in a run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from archgrad.choice import Supernet
+from archgrad.config_layers import merge
+from archgrad.config_problems import GIVEN, check
+from archgrad.datasets.images import ImageData
+from archgrad.errors import Stopped, UserError, WorkError
+from archgrad.parts import Parts, data_size, differences, load_data
+from archgrad.progress import Progress, Shown, Silent
+from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
+from archgrad.search import search
+from archgrad.search_records import EpochRecord, StepRecord
+from archgrad.search_state import SearchState
+from archgrad.settings import DataSize, Resolved, resolve
+from archgrad.verbs.contents import check_same_data, load_network, named_logits, write_tensors
+
+
+def search_run(
+    settings: Mapping[str, Any],
+    folder: Path | str,
+    *,
+    data: ImageData | None = None,
+    space: Callable[..., nn.Module] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Search an architecture and record everything in a run folder.
+
+    Args:
+        settings: configuration keys (nested), on top of preset and rules; see `config`.
+        folder: the run folder, new unless `resume`.
+        data: images to use instead of those that ``data.name`` names. The verbs after this one need
+            them again, so they can then be called from Python only.
+        space: a builder ``(pick, shape, classes, …)`` instead of ``space.name``.
+        resume: go on from the newest whole checkpoint; `settings` must then be empty or the same.
+        progress: where to show it.
+
+    Raises:
+        UserError: anything wrong with the settings, the data or the folder.
+        WorkError: the search diverged.
+        Stopped: Ctrl-C or SIGTERM; a checkpoint was written.
+    """
+    progress = progress or Silent()
+    given = _with_objects(settings, data, space)
+    if resume:
+        run = Run.open(folder)
+        before = run.read_config()
+    else:
+        run, before = Run(folder), {}
+        run.check_free()
+    first = check(before or given)
+    data = data or load_data(first)
+    size = data_size(data, first)
+    resolved = resolve(before or given, size)
+    if resume and (changed := _changes(before, given, size)):
+        raise UserError(
+            "a run can only be resumed with its own configuration; leave these out, or start a new run:\n"
+            + "\n".join(f"  - {line}" for line in changed)
+        )
+    parts = Parts.of(resolved.config, data)
+    network = parts.supernet()
+    task, state, plan = parts.task(network), parts.state(network), parts.plan()
+    parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
+    if resume:
+        check_same_data(run, parts)
+        best = _restore(run, before, network, state, progress)
+    else:
+        best = -math.inf
+        run = Run.create(folder)
+        _record_beginning(run, resolved, parts, network)
+        for note in resolved.notes:
+            progress.say(f"  {note}")
+
+    def checkpoint_now() -> None:
+        run.save_checkpoint(
+            state.epoch * task.steps_per_epoch + state.step,
+            {
+                "network": network.state_dict(),
+                "search": state.state_dict(),
+                "best": best,
+                "config": resolved.document(),
+            },
+        )
+
+    network.train()
+    saved = time.monotonic()
+    first_epoch = state.epoch  # ends with a checkpoint in any case
+    total = plan.epochs * task.steps_per_epoch
+    done = state.epoch * task.steps_per_epoch + state.step
+    with StopRequest() as stop, Shown(progress, "search", total, done):
+        try:
+            for record in search(task, state, plan, parts.streams):
+                if isinstance(record, StepRecord):
+                    done = record.epoch * task.steps_per_epoch + record.step
+                    progress.update(done, _step_text(record, plan.epochs))
+                else:
+                    run.append("metrics.jsonl", record._asdict())
+                    if record.valid_accuracy > best:
+                        best = record.valid_accuracy
+                        _write_best(run, record, state)
+                ended_first = isinstance(record, EpochRecord) and record.epoch == first_epoch
+                if stop.requested or ended_first or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    checkpoint_now()
+                    saved = time.monotonic()
+                if stop.requested:
+                    run.log(f"stopped by {stop.requested} at epoch {state.epoch}, step {state.step}")
+                    raise Stopped(
+                        f"stopped by {stop.requested} in epoch {state.epoch}, step {state.step}; go on with\n"
+                        f"  archgrad search --run {run.folder} --resume"
+                    )
+        except WorkError as error:
+            run.log(f"failed: {error}")
+            raise WorkError(f"{error}; {run.last_checkpoint()}") from None
+    checkpoint_now()
+    write_tensors(run, "logits.safetensors", named_logits(state.logits))
+    run.log("search finished")
+    return run
+
+
+def _with_objects(
+    settings: Mapping[str, Any], data: ImageData | None, space: Callable[..., nn.Module] | None
+) -> dict[str, Any]:
+    """The settings, with names for the objects that were given in their place."""
+    given = merge(settings)
+    if space is not None:
+        name = f"{space.__module__}:{space.__qualname__}"
+        if "." in space.__qualname__:
+            raise UserError(
+                f"space {name}: give a function or class defined at the top of a module, so that "
+                "derive and train can find it again"
+            )
+        given = merge(given, {"space": {"name": name}})
+    if data is not None:
+        given = merge(given, {"data": {"name": f"{GIVEN}{data.name}"}})
+    return given
+
+
+def _changes(before: Mapping[str, Any], given: Mapping[str, Any], size: DataSize) -> list[str]:
+    """In what the configuration would differ from the run's."""
+    if not given:
+        return []
+    return differences(before, resolve(merge(before, given), size).document())
+
+
+def _restore(
+    run: Run, config: Mapping[str, Any], network: Supernet, state: SearchState, progress: Progress
+) -> float:
+    """Put the newest whole checkpoint into network and state; returns the best accuracy so far."""
+    checkpoint, warnings = run.load_checkpoint()
+    for warning in warnings:
+        progress.say(f"warning: {warning}")
+        run.log(f"warning: {warning}")
+    best = -math.inf
+    if checkpoint is not None:
+        with run.reading("checkpoints"):
+            if changed := differences(checkpoint["config"], config):
+                raise UserError(
+                    f"{run.path('config.yaml')} was changed since the run began; put back:\n"
+                    + "\n".join(f"  - {line.replace('you gave', 'the file has')}" for line in changed)
+                )
+            load_network(network, checkpoint["network"], "the newest checkpoint")
+            state.load_state_dict(checkpoint["search"])
+            best = checkpoint["best"]
+    run.cut_lines("metrics.jsonl", state.epoch)
+    run.log(f"resumed at epoch {state.epoch}, step {state.step}")
+    progress.say(f"resuming at epoch {state.epoch + 1}, step {state.step}")
+    return best
+
+
+def _record_beginning(run: Run, resolved: Resolved, parts: Parts, network: Supernet) -> None:
+    """Everything that is known before the first step; the configuration last, as it makes the run."""
+    config = resolved.config
+    run.write_json("data.json", parts.description())
+    run.write_json("choices.json", {"groups": [group._asdict() for group in network.groups]})
+    for note in resolved.notes:
+        run.log(f"rule: {note}")
+    run.write_config(resolved.document())
+    run.log(
+        f"search: method {config.method}, space {config.space.name}, data {config.data.name}, "
+        f"seed {config.seed}"
+    )
+
+
+def _write_best(run: Run, record: EpochRecord, state: SearchState) -> None:
+    write_tensors(run, "best.safetensors", named_logits(state.logits))
+    run.write_json(
+        "best.json",
+        {
+            "epoch": record.epoch,
+            "valid_accuracy": record.valid_accuracy,
+            "architecture": record.architecture,
+        },
+    )
+
+
+def _step_text(record: StepRecord, epochs: int) -> str:
+    return (
+        f"epoch {record.epoch + 1}/{epochs}  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  "
+        f"τ {record.tau:.3g}  entropy {record.entropy:.3f}"
+    )

@@ -1,0 +1,252 @@
+"""Train the derived network of a run from scratch, beside controls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from archgrad.architecture import Architecture
+from archgrad.choice import concrete
+from archgrad.config_problems import training_problems
+from archgrad.costs.network_counts import NetworkCounts, count_module
+from archgrad.datasets.images import ImageData
+from archgrad.errors import ConfigError, Stopped, UserError, WorkError
+from archgrad.network_features import network_features
+from archgrad.parts import Parts, differences, load_data
+from archgrad.progress import Progress, Shown, Silent
+from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
+from archgrad.spaces.residual import ResidualNetwork, residual_size
+from archgrad.train import TrainState, TrainStep, evaluate, train
+from archgrad.verbs.contents import (
+    check_same_data,
+    load_network,
+    read_architecture,
+    read_config,
+    read_groups,
+    write_tensors,
+)
+from archgrad.verbs.derive import random_derivation
+
+
+class Trained(NamedTuple):
+    """``train/<name>/result.json`` of every network that was trained."""
+
+    derived: dict[str, Any]
+    controls: list[dict[str, Any]]
+
+
+class _Candidate(NamedTuple):
+    """A network to be trained; settings: of its builder."""
+
+    name: str
+    kind: str
+    architecture: Architecture | None
+    build: Callable[[], nn.Module]
+    settings: Mapping[str, Any]
+
+
+def train_run(
+    folder: Path | str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    controls: int = 0,
+    data: ImageData | None = None,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the derived network from scratch and evaluate it on the test part.
+
+    Args:
+        folder: a run that has derived.
+        settings: changes to the configuration's section ``train``, e.g. ``{"train": {"epochs": 5}}``.
+        controls: with N > 0 also N random architectures of the space and a residual network of about
+            the same number of parameters, on the same budget.
+        data: the images, where the search was given them directly.
+        again: train anew what is there already.
+        progress: where to show it.
+
+    Raises:
+        UserError: the run has not derived, or holds a network trained with other settings.
+        WorkError: training diverged.
+        Stopped: Ctrl-C or SIGTERM; a checkpoint was written and training goes on from it.
+    """
+    progress = progress or Silent()
+    run = Run.open(folder)
+    architecture = read_architecture(run)
+    other = sorted(set(settings or {}) - {"train", "device"})
+    if other:
+        raise UserError(f"train takes settings of the sections train and device, got {', '.join(other)}")
+    if controls < 0:
+        raise UserError(f"controls is a number of networks, at least 0; got {controls}")
+    config = read_config(run, settings)
+    groups = read_groups(run)
+    data = data or load_data(config)
+    parts = Parts.of(config, data)
+    check_same_data(run, parts)
+    builder, shape, space_settings = parts.space.builder, data.shape, parts.train_settings()
+    features = network_features(builder, shape, parts.classes, space_settings)
+    if problems := training_problems(config, features):
+        raise ConfigError(problems)
+
+    def of_space(name: str, kind: str, chosen: Architecture) -> _Candidate:
+        return _Candidate(
+            name,
+            kind,
+            chosen,
+            lambda: concrete(builder, chosen, shape, parts.classes, **space_settings),
+            space_settings,
+        )
+
+    derived = _train_one(run, parts, of_space("derived", "derived", architecture), again, progress)
+    candidates = [
+        of_space(
+            f"random-{index}",
+            "random",
+            random_derivation(groups, config.derive.rule, parts.streams, "control", index).architecture,
+        )
+        for index in range(controls)
+    ]
+    if controls:
+        channels, blocks = residual_size(shape, parts.classes, derived["parameters"])
+        candidates.append(
+            _Candidate(
+                "residual",
+                "residual",
+                None,
+                lambda: ResidualNetwork(shape, parts.classes, channels, blocks),
+                {"channels": channels, "blocks": blocks},
+            )
+        )
+    return Trained(derived, [_train_one(run, parts, c, again, progress) for c in candidates])
+
+
+def _train_one(
+    run: Run, parts: Parts, candidate: _Candidate, again: bool, progress: Progress
+) -> dict[str, Any]:
+    """Train one network, or go on with it, or return its result if it is there already."""
+    config, name, place = parts.config, candidate.name, f"train/{candidate.name}"
+    identity = {
+        "train": config.train.model_dump(mode="json"),
+        "architecture": None if candidate.architecture is None else dict(candidate.architecture),
+        "space": dict(candidate.settings),
+    }
+    if again:
+        _forget(run, place)
+    if run.exists(f"{place}/settings.json"):
+        changed = differences(run.read_json(f"{place}/settings.json"), identity)
+        if changed:
+            raise UserError(
+                f"{run.path(place)} holds a network trained otherwise; --again trains it anew:\n"
+                + "\n".join(f"  - {line}" for line in changed[:8])
+            )
+        if run.exists(f"{place}/result.json"):
+            progress.say(f"{name}: trained already, result kept (--again trains anew)")
+            kept: dict[str, Any] = run.read_json(f"{place}/result.json")
+            return kept
+    counts = count_module(candidate.build, parts.data.shape)
+    network = parts.built(candidate.build, name)
+    state = TrainState(parts.train_optimizer(network))
+    checkpoint, warnings = run.load_checkpoint(f"{place}/checkpoints")
+    for warning in warnings:
+        progress.say(f"warning: {warning}")
+        run.log(f"warning: {warning}")
+    if checkpoint is not None:
+        with run.reading(f"{place}/checkpoints"):
+            load_network(network, checkpoint["network"], f"the newest checkpoint of {name}")
+            state.load_state_dict(checkpoint["train"])
+        progress.say(f"{name}: resuming at epoch {state.epoch + 1}, step {state.step}")
+    run.write_json(f"{place}/settings.json", identity)
+    run.cut_lines(f"{place}/metrics.jsonl", state.epoch)
+    _train_on(run, parts, candidate, network, state, progress)
+    result = _result(run, parts, candidate, network, counts)
+    write_tensors(run, f"{place}/weights.safetensors", network.state_dict())
+    run.write_json(f"{place}/result.json", result)
+    run.delete(f"{place}/checkpoints/step-*")
+    run.log(f"trained {name}: test accuracy {result['test_accuracy']:.4f}")
+    return result
+
+
+def _forget(run: Run, place: str) -> None:
+    """Remove a network trained before. The result first: without it nothing counts as trained."""
+    for file in (
+        "result.json",
+        "weights.safetensors",
+        "checkpoints/step-*",
+        "metrics.jsonl",
+        "settings.json",
+    ):
+        run.delete(f"{place}/{file}")
+
+
+def _train_on(
+    run: Run, parts: Parts, candidate: _Candidate, network: nn.Module, state: TrainState, progress: Progress
+) -> None:
+    """Train from `state` to the end, recording and saving on the way."""
+    place, plan = f"train/{candidate.name}", parts.train_plan()
+    batches = parts.train_batches(candidate.name)
+
+    def checkpoint_now() -> None:
+        run.save_checkpoint(
+            state.epoch * batches.steps + state.step,
+            {"network": network.state_dict(), "train": state.state_dict()},
+            f"{place}/checkpoints",
+        )
+
+    saved = time.monotonic()
+    total, done = plan.epochs * batches.steps, state.epoch * batches.steps + state.step
+    with StopRequest() as stop, Shown(progress, f"train {candidate.name}", total, done):
+        try:
+            for record in train(network, batches, state, plan, parts.streams):
+                if isinstance(record, TrainStep):
+                    progress.update(
+                        record.epoch * batches.steps + record.step,
+                        f"epoch {record.epoch + 1}/{plan.epochs}  loss {record.loss:.3f}  "
+                        f"accuracy {record.accuracy:.1%}",
+                    )
+                else:
+                    run.append(f"{place}/metrics.jsonl", record._asdict())
+                if stop.requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    checkpoint_now()
+                    saved = time.monotonic()
+                if stop.requested:
+                    raise Stopped(
+                        f"stopped by {stop.requested} in epoch {state.epoch}, step {state.step} of "
+                        f"{candidate.name}; go on with the same command, which begins\n"
+                        f"  archgrad train {run.folder}"
+                    )
+        except WorkError as error:
+            run.log(f"failed: {error}")
+            raise WorkError(f"{error}; {run.last_checkpoint(f'{place}/checkpoints')}") from None
+
+
+def _result(
+    run: Run, parts: Parts, candidate: _Candidate, network: nn.Module, counts: NetworkCounts
+) -> dict[str, Any]:
+    """The content of ``result.json``. The only place where the test part is looked at."""
+    config = parts.config
+    test = evaluate(network, parts.test_batches(), config.device.precision)
+    lines = run.read_lines(f"train/{candidate.name}/metrics.jsonl")
+    mean, std = parts.train_normalisation
+    return {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "architecture": None if candidate.architecture is None else dict(candidate.architecture),
+        "parameters": counts.parameters_without_auxiliary,
+        "macs": counts.macs,
+        "epochs": config.train.epochs,
+        "seed": config.seed,
+        "seconds": sum(line["seconds"] for line in lines),
+        "train_accuracy": lines[-1]["train_accuracy"],
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_images": test.images,
+        "settings": dict(candidate.settings),
+        "shape": list(parts.data.shape),
+        "classes": list(parts.data.classes),
+        "mean": list(mean),
+        "std": list(std),
+    }
