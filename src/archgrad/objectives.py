@@ -112,11 +112,13 @@ class NetworkTask:
         )
 
     def evaluate(self, draw: Callable[[int], list[Sample]]) -> tuple[float, float]:
-        """(loss, accuracy) on the whole validation part, batch statistics, one draw per batch.
+        """(loss, accuracy) on the whole validation part, batch statistics, one draw per batch, no drop path.
 
         Nothing changes: BatchNorm's running statistics are put back.
         """
         loss, correct, images = 0.0, 0, 0
+        # the modules still have the probability of the last training step
+        set_drop_path(self.network, 0.0, self.streams.generator("drop path"))
         with torch.no_grad(), preserved(self.buffers):
             for step, (x, y) in enumerate(self.valid.epoch(0)):
                 outcome = NetworkObjective(self.network, x, y, None, self.precision)(draw(step))
