@@ -248,3 +248,25 @@ def test_scalar_weights_do_not_promote_the_activations() -> None:
 
     network = supernet(lambda pick: nn.Sequential(Cast(), pick("op", {"a": nn.Identity, "b": nn.Tanh})))
     assert network(torch.ones(2, 3), [Sample(torch.full((1, 2), 0.5))]).dtype == torch.bfloat16
+
+
+def test_a_one_hot_sample_has_the_gradients_of_the_product_to_second_order(network: Supernet) -> None:
+    def derivatives(one_hot: bool) -> list[Tensor]:
+        hard = [
+            torch.nn.functional.one_hot(torch.zeros(len(g.names), dtype=torch.long), len(g.candidates))
+            .double()
+            .requires_grad_()
+            for g in network.groups
+        ]
+        samples = [Sample(h, ((0,),) * len(h), one_hot) for h in hard]
+        loss = network(X, samples).pow(3).sum()
+        weights = [p for p in network.parameters() if p.requires_grad]
+        first = torch.autograd.grad(
+            loss, [*hard, *weights], create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        length = sum(g.pow(2).sum() for g in first)
+        second = torch.autograd.grad(length, [*hard, *weights], allow_unused=True, materialize_grads=True)
+        return [loss, *first, *second]
+
+    for ours, product in zip(derivatives(True), derivatives(False), strict=True):
+        torch.testing.assert_close(ours, product, rtol=1e-10, atol=1e-10)

@@ -33,7 +33,7 @@ class StraightThrough:
         index = perturbed.detach().argmax(dim=-1)
         # soft − soft.detach() is exactly zero, so adding the one-hot last keeps it exact
         hard = (soft - soft.detach()) + torch.nn.functional.one_hot(index, logits.shape[-1]).to(soft)
-        return Sample(hard, active_rows(index) if index.dim() == 1 else None)
+        return Sample(hard, active_rows(index) if index.dim() == 1 else None, one_hot=True)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""

@@ -27,7 +27,7 @@ class Uniform:
         candidates = logits.shape[-1]
         index = torch.randint(candidates, logits.shape[:-1], generator=generator)
         weights = torch.nn.functional.one_hot(index, candidates).to(logits)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None)
+        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """1/K [..., E, K]: what is drawn from."""

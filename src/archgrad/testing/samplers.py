@@ -145,6 +145,11 @@ def _check_active(sampler: Sampler, sample: Sample, where: str) -> None:
         values = sorted(set(weights.flatten().tolist()))
         exact = bool(((weights == 0) | (weights == 1)).all()) and bool(((weights == 1).sum(-1) == 1).all())
         require(exact, ONE_HOT, f"{where}: weights take the values {values[:5]}")
+    require(
+        sampler.one_active or not sample.one_hot,
+        ONE_HOT,
+        f"{where}: Sample.one_hot is set, but the sampler's one_active is not",
+    )
     if weights.dim() != 2 or sample.active is None:
         require(
             weights.dim() != 2 or not sampler.one_active,
