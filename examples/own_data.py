@@ -1,4 +1,4 @@
-"""Any pair of PyTorch data sets, under a name of your own.  python examples/own_data.py RUN_FOLDER"""
+"""Any pair of PyTorch data sets.  python examples/own_data.py RUN_FOLDER"""
 
 import sys
 
@@ -18,16 +18,16 @@ def torch_pair() -> tuple[Dataset, Dataset]:
 
 
 def digits_pair(path=None, resize=None):
-    """The signature of a data set; a name in a configuration, unlike an object, can be read back later."""
+    """A data set by name, `--data own_data:digits_pair`: then every verb can read it again by itself."""
     if path is not None or resize is not None:
         raise UserError("own_data:digits_pair reads no files and does not resize: leave out path and resize")
-    train, test = torch_pair()
-    return from_torch(train, test, classes=[f"digit {d}" for d in range(10)])
+    return from_torch(*torch_pair(), classes=[f"digit {d}" for d in range(10)])
 
 
 if __name__ == "__main__":
     run = sys.argv[1]
-    search_run({"data": {"name": "own_data:digits_pair"}, "method": "gdas", "search": {"epochs": 2}}, run)
+    data = digits_pair()  # an object has no name: the verbs that need the images take it as `data`
+    search_run({"method": "gdas", "search": {"epochs": 2}}, run, data=data)
     print(derive_run(run))
-    result = train_run(run, {"train": {"epochs": 3}}).derived
+    result = train_run(run, {"train": {"epochs": 3}}, data=data).derived
     print(f"test accuracy {result['test_accuracy']:.1%} on {result['test_images']} images")

@@ -108,6 +108,12 @@ def test_own_data(tmp_path):
     assert f"test accuracy {result['test_accuracy']:.1%} on 397 images" in printed
 
 
+def test_own_data_by_name(tmp_path):
+    archgrad(tmp_path, "search", "--run", "run", "--data", "own_data:digits_pair", *SMALL)
+    archgrad(tmp_path, "derive", "run")
+    assert archgrad(tmp_path, "train", "run", "train.epochs=1")["derived"]["test_images"] == 397
+
+
 def test_own_images_folder_as_its_docstring_says(tmp_path):
     printed = run(tmp_path, sys.executable, str(EXAMPLES / "own_images_folder.py"), "pictures")
     assert "1797 pictures of 10 classes" in printed
