@@ -34,6 +34,10 @@ class Verbs(click.Group):
             _fail(str(error), 2)
         except (WorkError, Stopped) as error:
             _fail(str(error), 1)
+        except OSError as error:
+            if error.filename is None:  # not about a file that the user could name otherwise
+                raise
+            _fail(f"cannot read or write {error.filename}: {error.strerror}", 2)
         except KeyboardInterrupt:
             _fail("stopped", 1)
 

@@ -50,14 +50,21 @@ def check(given: Mapping[str, Any]) -> Config:
     problems += _setting_problems(config, names)
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
-    for section, part in (("weights", config.weights), ("train", config.train)):
-        if part.nesterov and part.momentum == 0:
-            problems.append(f"{section}.nesterov: Nesterov's step needs {section}.momentum above 0")
+    problems += momentum_problems(config)
     if "search.epochs" in keys:
         problems += warmup_problems(config)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def momentum_problems(config: Config) -> list[str]:
+    """Nesterov's step looks ahead along the momentum, so there must be some."""
+    return [
+        f"{section}.nesterov: Nesterov's step needs {section}.momentum above 0"
+        for section, part in (("weights", config.weights), ("train", config.train))
+        if part.nesterov and part.momentum == 0
+    ]
 
 
 def warmup_problems(config: Config) -> list[str]:
@@ -73,6 +80,8 @@ def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkF
     problems = training_problems(config, trained)
     if config.search.drop_path and not searched.drop_path:
         problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
+    if all(len(candidates) < 2 for candidates in searched.choices.values()):
+        problems.append("space.candidates: every choice has one candidate, so there is nothing to search")
     if searched.auxiliary:
         problems.append("space: an auxiliary head is for training only; leave it out of the search")
     if searched.choices != trained.choices:

@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from archgrad.config import Config
+from archgrad.config import Config, unused
 from archgrad.config_layers import dotted, layered, merge
-from archgrad.config_problems import check, search_problems, warmup_problems
+from archgrad.config_problems import check, momentum_problems, search_problems, warmup_problems
 from archgrad.errors import ConfigError
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
@@ -91,12 +91,17 @@ def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
                 notes.append(f"{key} = 0: this network has none")
             sized = merge(sized, {section: {name: 0.0}})
     config = Config.model_validate(layered(preset, sized, given))
-    problems = [*warmup_problems(config), *search_problems(config, searched, trained)]
+    problems = [
+        *momentum_problems(config),
+        *warmup_problems(config),
+        *search_problems(config, searched, trained),
+    ]
     if size.own_test and "data.test" in keys:
         problems.append(f"data.test: {size.name} has test images of its own, so none are held out")
     if problems:
         raise ConfigError(problems)
-    return Resolved(config, tuple(n for n in notes if n.split(" ")[0] not in keys), size.own_test)
+    silent = keys | set(unused(config))
+    return Resolved(config, tuple(n for n in notes if n.split(" ")[0] not in silent), size.own_test)
 
 
 def _published(config: Config, preset: Mapping[str, Any], space: Space, size: DataSize) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""The presets, resolved for CIFAR-10, are the published settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from archgrad.config import Config
+from archgrad.methods import METHODS
+from archgrad.samplers import SAMPLERS
+from archgrad.schedules import SCHEDULES, epoch_progress
+from archgrad.settings import DataSize, resolve
+
+CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True)
+
+# Liu et al. 2019, appendix A.1, and the authors' code
+DARTS = {
+    "data.validation": 0.5,
+    "data.crop": 4,
+    "data.flip": True,
+    "search.epochs": 50,
+    "search.batch_size": 64,
+    "search.order": "architecture_first",
+    "search.warmup_epochs": 0,
+    "search.drop_path": 0.0,
+    "sampler.name": "softmax",
+    "temperature.schedule": "constant",
+    "temperature.start": 1.0,
+    "hypergradient.name": "first_order",
+    "weights.learning_rate": 0.025,
+    "weights.final_learning_rate": 0.001,
+    "weights.momentum": 0.9,
+    "weights.nesterov": False,
+    "weights.weight_decay": 3e-4,
+    "weights.clip": 5.0,
+    "architecture.optimizer": "adam",
+    "architecture.learning_rate": 3e-4,
+    "architecture.betas": (0.5, 0.999),
+    "architecture.weight_decay": 1e-3,
+    "architecture.clip": None,
+    "architecture.initial_mean": 0.0,
+    "architecture.initial_scale": 1e-3,
+    "cost.name": "none",
+    "derive.rule": "darts",
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "darts": DARTS,
+    "darts-2nd": {**DARTS, "hypergradient.name": "unrolled"},
+    # Dong & Yang 2019, section 4.1, and the authors' code
+    "gdas": {
+        **DARTS,
+        "search.epochs": 250,
+        "search.order": "weights_first",
+        "sampler.name": "straight_through",
+        "temperature.schedule": "linear",
+        "temperature.start": 10.0,
+        "temperature.end": 0.1,
+        "weights.nesterov": True,
+        "weights.weight_decay": 5e-4,
+    },
+    # Xie et al. 2019, appendix, and the authors' code. Different on purpose: a tenth of the images is
+    # held back to watch the search by (theirs was the test set), and the penalty is a share of the
+    # dearest network's multiply-adds instead of a sum in three units.
+    "snas": {
+        **DARTS,
+        "data.validation": 0.1,
+        "search.epochs": 150,
+        "search.drop_path": 0.3,
+        "sampler.name": "gumbel_softmax",
+        "temperature.schedule": "linear",
+        "temperature.start": 1.0,
+        "temperature.end": 0.03,
+        "hypergradient.name": "single_level",
+        "architecture.initial_mean": 1.0,
+        "architecture.initial_scale": 0.01,
+        "architecture.clip": 10.0,
+        "cost.name": "macs",
+        "cost.strength": "mild",
+        "derive.rule": "snas",
+    },
+    # Li & Talwalkar 2019: weights shared by uniform sampling; the logits are not trained
+    "random": {
+        **DARTS,
+        "data.validation": 0.1,
+        "sampler.name": "uniform",
+        "hypergradient.name": "none",
+    },
+}
+
+
+def flat(document, prefix=""):
+    keys = {}
+    for key, value in document.items():
+        keys |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return keys
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_preset_is_what_was_published(method):
+    config = resolve({"method": method, "space": {"name": "darts"}}, CIFAR10).config
+    keys = flat(config.model_dump())
+    assert {key: keys[key] for key in PUBLISHED[method]} == PUBLISHED[method]
+    assert config.space.settings() == {"channels": 16, "cells": 8, "affine": False, "pool_norm": True}
+
+
+def test_every_method_is_in_the_list():
+    assert set(METHODS) == set(PUBLISHED)
+    assert len(METHODS) == 5
+    assert all(m.sentence and m.source for m in METHODS.values())
+
+
+def test_published_training_of_a_darts_network():
+    """Liu et al. 2019, appendix A.2."""
+    train = resolve({"method": "darts", "space": {"name": "darts"}}, CIFAR10).config.train
+    published = {
+        "epochs": 600,
+        "batch_size": 96,
+        "learning_rate": 0.025,
+        "final_learning_rate": 0.0,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 3e-4,
+        "clip": 5.0,
+        "drop_path": 0.2,
+        "auxiliary_weight": 0.4,
+        "cutout": 16,
+        "space": {"channels": 36, "cells": 20, "auxiliary": True},
+    }
+    assert {key: getattr(train, key) for key in published} == published
+
+
+def test_published_training_of_a_nasbench201_network():
+    """Dong & Yang 2020, table 2."""
+    train = resolve({"method": "gdas", "space": {"name": "nasbench201"}}, CIFAR10).config.train
+    assert (train.epochs, train.batch_size, train.learning_rate) == (200, 256, 0.1)
+    assert (train.nesterov, train.weight_decay, train.drop_path) == (True, 5e-4, 0.0)
+
+
+def test_nothing_is_sized_at_published_data():
+    for method in METHODS:
+        assert resolve({"method": method, "space": {"name": "darts"}}, CIFAR10).notes == ()
+
+
+def test_gdas_anneals_over_its_epochs_with_both_ends_reached():
+    tau = resolve({"method": "gdas"}, CIFAR10).config.temperature
+    values = [SCHEDULES[tau.schedule](tau.start, tau.end, epoch_progress(e, 250)) for e in range(250)]
+    assert (values[0], values[-1]) == (10.0, 0.1)
+    assert values[100] == pytest.approx(10 - (10 - 0.1) * 100 / 249)
+
+
+def test_each_preset_names_only_keys_that_exist_and_are_read():
+    for name, method in METHODS.items():
+        for section, settings in method.settings.items():
+            model = getattr(Config(), section)
+            for key in settings:
+                assert key in type(model).model_fields, (name, section, key)
+    assert SAMPLERS["straight_through"].one_active
+    assert SAMPLERS["uniform"].one_active

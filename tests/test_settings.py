@@ -1,0 +1,260 @@
+"""Configuration: layers, sizes by rule, and every problem reported at once."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from archgrad.config import Config, unused
+from archgrad.config_layers import dotted, merge, overrides, read
+from archgrad.config_problems import check
+from archgrad.errors import ConfigError, UserError
+from archgrad.methods import METHODS
+from archgrad.settings import DataSize, resolve
+
+DIGITS = DataSize("digits", 1437, (1, 8, 8))
+CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True)
+
+
+def problems(given, size=DIGITS):
+    with pytest.raises(ConfigError) as error:
+        resolve(given, size)
+    assert str(error.value).startswith(f"{len(error.value.problems)} problem(s)")
+    return error.value.problems
+
+
+def only(given, size=DIGITS):
+    found = problems(given, size)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def value_at(document, key):
+    for part in key.split("."):
+        document = document[part]
+    return document
+
+
+# ---- from weakest to strongest
+
+
+def test_the_user_beats_the_rule_beats_the_preset_beats_the_default():
+    default, preset = Config().search.epochs, METHODS["gdas"].settings["search"]["epochs"]
+    assert (default, preset) == (50, 250)
+    assert resolve({"method": "gdas"}, CIFAR10).config.search.epochs == 250
+    ruled = resolve({"method": "gdas"}, DIGITS)
+    assert ruled.config.search.epochs not in (50, 250)
+    assert any(note.startswith(f"search.epochs = {ruled.config.search.epochs}:") for note in ruled.notes)
+    told = resolve({"method": "gdas", "search": {"epochs": 7}}, DIGITS)
+    assert told.config.search.epochs == 7
+    assert not any(note.startswith("search.epochs") for note in told.notes)
+
+
+def test_every_size_chosen_by_rule_is_noted():
+    """What differs from the published settings for small data has a note (or is off at this size)."""
+    small = resolve({"method": "darts", "space": {"name": "darts"}}, DIGITS)
+    noted = {note.split(" = ")[0] for note in small.notes}
+    published = resolve({"method": "darts", "space": {"name": "darts"}}, CIFAR10).config.model_dump()
+    here = small.config.model_dump()
+    differ = {k for k in dotted(published) if value_at(published, k) != value_at(here, k)}
+    assert {"search.epochs", "space.channels", "train.epochs", "train.space.cells"} <= differ
+    # turned off rather than sized: regularisers of a 600-epoch training, and mirror images of digits
+    off = {"data.flip", "train.cutout", "train.auxiliary_weight", "train.drop_path", "train.space.auxiliary"}
+    assert differ - off <= noted
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+@pytest.mark.parametrize("size", [DIGITS, DataSize("tiny", 60, (3, 12, 12), True)])
+def test_every_method_works_in_every_space_and_its_document_resolves_to_itself(method, space, size):
+    resolved = resolve({"method": method, "space": {"name": space}}, size)
+    document = resolved.document()
+    assert yaml.safe_load(yaml.safe_dump(document)) == document
+    again = resolve(document, size)
+    assert again.config == resolved.config
+    assert again.document() == document
+    assert again.notes == ()
+
+
+def test_the_document_leaves_out_what_nothing_reads():
+    document = resolve({"method": "random"}, CIFAR10).document()
+    assert "test" not in document["data"]
+    assert document["temperature"] == {}
+    assert document["architecture"] == {}
+    assert "order" not in document["search"]
+    assert "strength" not in document["cost"]
+
+
+def test_settings_of_the_space_that_change_its_choices_hold_for_training_too():
+    config = resolve({"space": {"name": "nasbench201", "nodes": 3, "channels": 5}}, DIGITS).config
+    assert config.train.space["nodes"] == 3
+    assert config.train.space["channels"] != 5
+    text = only({"space": {"name": "nasbench201", "nodes": 3}, "train": {"space": {"nodes": 4}}})
+    assert "other choices" in text
+
+
+def test_a_part_named_anew_drops_the_settings_of_the_part_it_replaces():
+    assert merge(
+        {"hypergradient": {"name": "unrolled", "epsilon": 0.1}}, {"hypergradient": {"name": "x"}}
+    ) == {"hypergradient": {"name": "x"}}
+    assert merge({"data": {"name": "a", "crop": 1}}, {"data": {"name": "b"}}) == {
+        "data": {"name": "b", "crop": 1}
+    }
+    layer = {"a": {"x": 1}}
+    merge(layer, {"a": {"x": 2}})["a"]["x"] = 3
+    assert layer == {"a": {"x": 1}}
+
+
+# ---- all problems at once
+
+
+def test_all_kinds_of_problem_are_reported_together_with_the_nearest_names():
+    found = problems(
+        {
+            "method": "dartz",
+            "serch": {"epochs": 3},
+            "search": {"epoch": 5, "batch_size": "many"},
+            "weights": {"learning_rate": -1.0, "clip": float("nan")},
+            "sampler": {"name": "softmx"},
+            "space": {"name": "nasbench201", "chanels": 3},
+            "cost": {"name": "macs", "strength": "strong"},
+        }
+    )
+    text = "\n".join(found)
+    assert len(found) == 9, text
+    for part in (
+        "method: unknown 'dartz' - did you mean 'darts'?",
+        "serch: unknown key - did you mean 'search'?",
+        "search.epoch: unknown key - did you mean 'epochs'?",
+        "search.batch_size: should be a valid integer, got 'many'",
+        "weights.learning_rate: should be greater than 0, got -1.0",
+        "weights.clip: should be a finite number, got nan",
+        "sampler.name: unknown 'softmx' - did you mean 'softmax'?",
+        "space: unknown setting 'chanels' - did you mean 'channels'?",
+        "cost.strength: should be 'mild', 'moderate' or 'aggressive' or",
+    ):
+        assert part in text, part
+
+
+def test_unused_keys_and_wrong_types_come_together():
+    found = problems({"method": "random", "search": {"order": "weights_first", "epochs": 1.5}, "train": 5})
+    assert len(found) == 3
+    assert any(p.startswith("search.order: weights and logits do not alternate") for p in found)
+    assert any(p.startswith("train: a section with keys epochs,") for p in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"method": "random", "temperature": {"start": 2.0}}, "temperature.start"),
+        ({"method": "darts", "temperature": {"end": 2.0}}, "temperature.end"),
+        ({"method": "random", "architecture": {"learning_rate": 0.1}}, "architecture.learning_rate"),
+        ({"method": "random", "architecture": {"initial_mean": 0.1}}, "architecture.initial_mean"),
+        ({"method": "random", "search": {"warmup_epochs": 1}}, "search.warmup_epochs"),
+        ({"method": "random", "cost": {"name": "macs", "strength": "mild"}}, "cost.strength"),
+        ({"method": "darts", "cost": {"strength": "mild"}}, "cost.strength"),
+        ({"method": "snas", "search": {"order": "weights_first"}}, "search.order"),
+        ({"architecture": {"optimizer": "sgd", "betas": [0.5, 0.9]}}, "architecture.betas"),
+        ({"data": {"split_file": "x.npz", "validation": 0.3}}, "data.validation"),
+        ({"data": {"split_file": "x.npz", "test": 0.3}}, "data.test"),
+        ({"search": {"drop_path": 0.2}}, "search.drop_path"),
+        ({"train": {"drop_path": 0.2}}, "train.drop_path"),
+        ({"train": {"auxiliary_weight": 0.4}}, "train.auxiliary_weight"),
+        ({"space": {"name": "darts"}, "train": {"auxiliary_weight": 0.4}}, "train.auxiliary_weight"),
+        ({"space": {"name": "darts"}, "train": {"space": {"auxiliary": True}}}, "train.space"),
+        ({"space": {"name": "darts", "auxiliary": True}}, "space"),
+        ({"weights": {"momentum": 0.0, "nesterov": True}}, "weights.nesterov"),
+        ({"train": {"momentum": 0.0}}, "train.nesterov"),
+        ({"search": {"epochs": 3, "warmup_epochs": 3}}, "search.warmup_epochs"),
+        ({"search": {"warmup_epochs": 10_000}}, "search.warmup_epochs"),
+        ({"sampler": {"name": "softmax", "tau": 1.0}}, "sampler.tau"),
+        ({"hypergradient": {"name": "unrolled", "epsilon": 0.0}}, "hypergradient.epsilon"),
+        ({"hypergradient": {"name": "unrolled", "epsilon": "small"}}, "hypergradient.epsilon"),
+        ({"space": {"name": "nasbench201", "channels": -4}}, "space.channels"),
+        ({"space": {"name": "nasbench201", "cells": 1.5}}, "space.cells"),
+        ({"space": {"name": "nasbench201", "affine": "perhaps"}}, "space.affine"),
+        ({"train": {"space": {"channels": 0}}}, "train.space.channels"),
+    ],
+)
+def test_a_key_that_would_do_nothing_or_break_is_one_problem(given, key):
+    assert only(given).startswith(f"{key}:")
+
+
+def test_a_test_share_is_refused_where_the_data_have_test_images():
+    assert only({"data": {"test": 0.3}}, CIFAR10).startswith("data.test: cifar10 has test images")
+    assert resolve({"data": {"test": 0.3}}, DIGITS).config.data.test == 0.3
+
+
+def test_a_key_that_does_nothing_by_preset_is_dropped_without_fuss():
+    """SNAS drops paths; NAS-Bench-201 has none to drop. The user asked for neither."""
+    resolved = resolve({"method": "snas", "space": {"name": "nasbench201"}}, CIFAR10)
+    assert resolved.config.search.drop_path == 0.0
+    assert any(note.startswith("search.drop_path = 0") for note in resolved.notes)
+    assert resolve({"method": "snas", "space": {"name": "darts"}}, CIFAR10).config.search.drop_path == 0.3
+
+
+def test_every_reason_names_a_key_of_the_schema():
+    for given in ({"method": "random"}, {"method": "snas"}, {"method": "darts"}):
+        for key in unused(check(given)):
+            section, _, name = key.partition(".")
+            assert name in type(getattr(Config(), section)).model_fields
+
+
+# ---- files and overrides
+
+
+def test_overrides_nest_and_read_numbers():
+    assert overrides(["a.b=1", "a.c=1e-3", "d=x", "e.f=[1, 2]", "g.h=null", "i.j=a=b"]) == {
+        "a": {"b": 1, "c": 0.001},
+        "d": "x",
+        "e": {"f": [1, 2]},
+        "g": {"h": None},
+        "i": {"j": "a=b"},
+    }
+
+
+@pytest.mark.parametrize("pair", ["epochs", "=3", "search.=3", ".epochs=3", "search..epochs=3", "a.b=[1,"])
+def test_an_override_of_another_form_is_refused(pair):
+    with pytest.raises(UserError, match=r"section\.key=value|as YAML"):
+        overrides([pair])
+
+
+def test_an_override_cannot_be_both_value_and_section():
+    with pytest.raises(UserError, match="given a value before"):
+        overrides(["search=5", "search.epochs=3"])
+    with pytest.raises(UserError, match="given keys before"):
+        overrides(["search.epochs=3", "search=5"])
+
+
+def test_yaml_and_toml_say_the_same(tmp_path):
+    (tmp_path / "a.yaml").write_text("method: snas\nsearch:\n  epochs: 3\n")
+    (tmp_path / "a.toml").write_text('method = "snas"\n[search]\nepochs = 3\n')
+    assert (
+        read(tmp_path / "a.yaml") == read(tmp_path / "a.toml") == {"method": "snas", "search": {"epochs": 3}}
+    )
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert read(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", b"a: [1", "cannot read"),
+        ("a.toml", b"a = ", "cannot read"),
+        ("a.yaml", b"\xff\xfe\x00", "cannot read"),
+        ("a.yaml", b"- 1\n- 2\n", "should hold sections"),
+        ("a.yaml", b"5: 3\n", "keys are words"),
+        ("a.yaml", b"search:\n  1: 2\n", "keys are words"),
+        ("a.yaml", b"!!python/object/apply:os.system ['true']", "cannot read"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path / name)
+
+
+def test_a_missing_file_or_a_folder_is_refused(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(UserError, match="no configuration file"):
+            read(path)
