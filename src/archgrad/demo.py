@@ -12,7 +12,7 @@ from archgrad.summary import trained_table
 from archgrad.verbs import derive_run, export_run, report_run, search_run, train_run
 
 SETTINGS: dict[str, Any] = {
-    "method": "gdas",
+    "method": "snas",
     "data": {"name": "digits"},
     "space": {"name": "nasbench201"},
 }
@@ -28,7 +28,7 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> tuple[dict[str, Any
         aside = _free(folder)
         folder.rename(aside)
         progress.say(f"{folder} held a demo already: moved to {aside}")
-    progress.say("1/5 search: handwritten digits, NAS-Bench-201 cell, GDAS")
+    progress.say("1/5 search: handwritten digits, NAS-Bench-201 cell, SNAS")
     search_run({**SETTINGS, "seed": seed}, folder, progress=progress)
     progress.say("2/5 derive")
     derivation = derive_run(folder)

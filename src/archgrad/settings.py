@@ -54,8 +54,8 @@ class DataSize(NamedTuple):
 
 _FLIPPABLE = ("cifar10", "cifar100", "fashion-mnist", "folder")  # a mirror image is of the same class
 _PUBLISHED_IMAGES, _PUBLISHED_SIDE = 20_000, 28  # from here on the published sizes hold
-_PUBLISHED_STEPS = 50 * 390  # α steps of a DARTS search: 50 epochs of 25,000 / 64
-_SMALL_STEPS = 1_500
+_SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_500, 800  # on the weights
+_FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
 
 
 def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
@@ -70,7 +70,7 @@ def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
     notes: list[str] = []
     sized = _published(first, preset, space, size)
     if size.images < _PUBLISHED_IMAGES or min(size.shape[1:]) < _PUBLISHED_SIDE:
-        sized = merge(sized, _small(first, size, notes))
+        sized = merge(sized, _small(first, size, keys, notes))
     # what changes the choices themselves, such as nodes or candidates, has to be the same in training
     phases = {*space.search, *space.train, *space.small_search, *space.small_train}
     shared = {key: value for key, value in first.space.settings().items() if key not in phases}
@@ -114,22 +114,30 @@ def _published(config: Config, preset: Mapping[str, Any], space: Space, size: Da
     }
 
 
-def _small(config: Config, size: DataSize, notes: list[str]) -> dict[str, Any]:
-    """Sizes for data smaller than CIFAR-10, by rule; one note each."""
+def _small(config: Config, size: DataSize, keys: set[str], notes: list[str]) -> dict[str, Any]:
+    """Sizes for data smaller than CIFAR-10, by rule; one note each. keys: what the user gave."""
     space, validation = _space(config), config.data.validation
     side = min(size.shape[1:])
     learning_images = int(size.images * (1 - validation))
     batch = min(64, max(2, 2 ** int(math.log2(max(learning_images / 8, 2)))))
-    batch = config.search.batch_size if config.search.batch_size < batch else batch
+    if "search.batch_size" in keys:
+        batch = config.search.batch_size
     steps = max(1, learning_images // batch)
-    epochs = max(10, math.ceil(_SMALL_STEPS / steps))
-    rate = round(min(0.05, 3e-4 * _PUBLISHED_STEPS / (steps * epochs)), 5)
+    epochs = max(10, math.ceil(_SMALL_SEARCH_STEPS / steps))
+    if "search.epochs" in keys:
+        epochs = config.search.epochs
+    warmup = config.search.warmup_epochs if "search.warmup_epochs" in keys else epochs // 4
+    # how far Adam can move a logit in the published search: learning rate times steps
+    preset = layered(METHODS[config.method].settings)
+    published_steps = preset["search"]["epochs"] * 50_000 * (1 - preset["data"]["validation"]) / 64
+    travel = preset["architecture"]["learning_rate"] * published_steps
+    rate = round(min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1))), 4)
     train_batch = min(96, max(2, 2 ** int(math.log2(max(size.images / 8, 2)))))
-    train_epochs = max(20, min(600, math.ceil(2_000 * train_batch / max(size.images, 1))))
+    train_epochs = max(20, min(600, math.ceil(_SMALL_TRAIN_STEPS * train_batch / max(size.images, 1))))
     small: dict[str, Any] = {
         "data": {"crop": max(1, side // 8)},
         "space": {"name": config.space.name, **space.small_search},
-        "search": {"batch_size": batch, "epochs": epochs},
+        "search": {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup},
         "architecture": {"learning_rate": rate},
         "train": {
             "epochs": train_epochs,
@@ -143,9 +151,10 @@ def _small(config: Config, size: DataSize, notes: list[str]) -> dict[str, Any]:
     notes += [
         f"data.crop = {small['data']['crop']}: an eighth of the image's side",
         f"search.batch_size = {batch}: at least 8 batches an epoch",
-        f"search.epochs = {epochs}: about {_SMALL_STEPS} architecture steps",
+        f"search.epochs = {epochs}: about {_SMALL_SEARCH_STEPS} steps",
+        f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
         f"architecture.learning_rate = {rate}: the logits can travel as far as in the published search",
-        f"train.epochs = {train_epochs}: about 2000 steps",
+        f"train.epochs = {train_epochs}: about {_SMALL_TRAIN_STEPS} steps",
         *(f"space.{k} = {v}: small data" for k, v in space.small_search.items()),
         *(f"train.space.{k} = {v}: small data" for k, v in space.small_train.items()),
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from archgrad.costs.cost_table import CostTable
 from archgrad.errors import UserError
 
-STRENGTHS = {"mild": 0.1, "moderate": 0.3, "aggressive": 1.0}
+STRENGTHS = {"mild": 0.01, "moderate": 0.05, "aggressive": 0.2}
 """The three settings of SNAS by name; the numbers are for this penalty, which has no unit."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
+from archgrad import summary
 from archgrad.report.points import (
     ControlPoints,
     control_points,
@@ -34,32 +34,12 @@ class Verdict(NamedTuple):
     callouts: tuple[Callout, ...]
 
 
-class Comparison(NamedTuple):
-    """The derived network against its random controls; `outcome` as decided by `compare`."""
-
-    outcome: Literal["beaten", "unclear", "lost"]
-    difference: float
-    noise: float | None
-
-
-def compare(controls: ControlPoints) -> Comparison | None:
-    """Whether the derived network beat its random controls; None until both are tested.
-
-    "beaten" asks for more than twice the noise of a difference between one network and the mean of n,
-    s·√(1 + 1/n) with s the controls' standard deviation, and for more than every single control.
-    "lost" means below the mean. All else, and any comparison with one control, is "unclear".
-    """
+def compare(controls: ControlPoints) -> summary.Comparison | None:
+    """`summary.compare` of the tested networks; None until the derived one and a random one are tested."""
     derived = controls.derived.test_accuracy if controls.derived else None
-    if derived is None or controls.mean is None:
-        return None
-    tested = [n.test_accuracy for n in (*controls.random, *controls.others) if n.test_accuracy is not None]
-    difference = derived - controls.mean
-    n = sum(1 for network in controls.random if network.test_accuracy is not None)
-    noise = None if controls.deviation is None else controls.deviation * math.sqrt(1 + 1 / n)
-    if difference < 0:
-        return Comparison("lost", difference, noise)
-    clear = noise is not None and difference > 2 * noise and derived > max(tested)
-    return Comparison("beaten" if clear else "unclear", difference, noise)
+    random = [n.test_accuracy for n in controls.random if n.test_accuracy is not None]
+    others = [n.test_accuracy for n in controls.others if n.test_accuracy is not None]
+    return None if derived is None or not random else summary.compare(derived, random, others)
 
 
 def progress(run: RunRecord) -> Callout | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.choice import Pick
+from archgrad.errors import UserError
 from archgrad.ops import OPS
 from archgrad.ops.convolution import ReLUConvBN
 from archgrad.ops.skip import FactorizedReduce
@@ -160,6 +161,10 @@ class DartsNetwork(nn.Module):
     ):
         super().__init__()
         _, height, width = shape
+        if cells < 3:
+            raise UserError(
+                f"a DARTS network has a normal and two reduction cells, so cells >= 3; got {cells}"
+            )
         stem = stem_multiplier * channels
         self.stem = nn.Sequential(nn.Conv2d(shape[0], stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
         self.cells = nn.ModuleList()
