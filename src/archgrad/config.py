@@ -27,7 +27,10 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which images, how they are split and augmented. Lengths in pixels."""
+    """Which images, how they are split and augmented. Lengths in pixels.
+
+    An empty name with a path: what is there is looked at.
+    """
 
     name: str = "digits"
     path: str | None = None

@@ -111,8 +111,15 @@ def dotted(document: Mapping[Any, Any], prefix: str = "") -> list[Any]:
 
 
 def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers over the defaults, as the schema wants them: lists from YAML become its tuples."""
+    """The layers over the defaults, as the schema wants them.
+
+    Lists from YAML become its tuples. A data path without a name leaves the name empty: what is there is
+    looked at.
+    """
     document = merge(Config().model_dump(), *layers)
+    data = merge(*layers).get("data")
+    if isinstance(data, dict) and data.get("path") and "name" not in data:
+        document["data"]["name"] = ""
     for section, key in (("architecture", "betas"), ("data", "resize")):
         place = document.get(section)
         if isinstance(place, dict) and isinstance(place.get(key), list):

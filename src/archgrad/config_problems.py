@@ -80,7 +80,9 @@ def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkF
     problems = training_problems(config, trained)
     if config.search.drop_path and not searched.drop_path:
         problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
-    if all(len(candidates) < 2 for candidates in searched.choices.values()):
+    if not searched.choices:
+        problems.append("space: it makes no choice with these settings: it has to call pick at least once")
+    elif all(len(candidates) < 2 for candidates in searched.choices.values()):
         problems.append("space.candidates: every choice has one candidate, so there is nothing to search")
     if searched.auxiliary:
         problems.append("space: an auxiliary head is for training only; leave it out of the search")
@@ -173,8 +175,8 @@ def _name_problems(config: Config) -> dict[str, str]:
     for key, table, name in tables:
         if key in ("hypergradient.name", "cost.name") and name == "none":
             continue
-        if key == "data.name" and name.startswith(GIVEN):
-            continue
+        if key == "data.name" and (name.startswith(GIVEN) or (not name and config.data.path)):
+            continue  # handed over in Python, or to be told from the files
         if name not in table and ":" not in name:
             known = ", ".join(table)
             problems[key] = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from archgrad.architecture import Architecture
 from archgrad.choice import Group
 from archgrad.config import Config
-from archgrad.config_layers import merge
+from archgrad.config_layers import dotted, merge
 from archgrad.config_problems import check
 from archgrad.errors import ConfigError, UserError
 from archgrad.parts import Parts
@@ -21,12 +21,21 @@ from archgrad.runs import Run
 
 def read_config(run: Run, settings: Mapping[str, Any] | None = None) -> Config:
     """The resolved configuration of a run, with changes."""
-    before = run.read_config()
+    return check(merge(read_document(run), settings or {}))
+
+
+def read_document(run: Run) -> dict[str, Any]:
+    """The content of ``config.yaml``, which must be complete: a default in its place would be another run."""
+    document = run.read_config()
     try:
-        check(before)
+        wanted = dotted(check(document).document())
     except ConfigError as error:
         raise UserError(f"{run.path('config.yaml')} is damaged: {error}") from None
-    return check(merge(before, settings or {}))
+    there = dotted(document)
+    # data with test images of their own have no share to hold out
+    if lost := [key for key in wanted if key not in there and key != "data.test"]:
+        raise UserError(f"{run.path('config.yaml')} is damaged: it lacks {', '.join(lost)}")
+    return document
 
 
 def read_architecture(run: Run) -> Architecture:

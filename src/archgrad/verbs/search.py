@@ -22,7 +22,7 @@ from archgrad.search import search
 from archgrad.search_records import EpochRecord, StepRecord
 from archgrad.search_state import SearchState
 from archgrad.settings import DataSize, Resolved, resolve
-from archgrad.verbs.contents import check_same_data, load_network, named_logits, write_tensors
+from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
 
 
 def search_run(
@@ -54,7 +54,7 @@ def search_run(
     given = _with_objects(settings, data, space)
     if resume:
         run = Run.open(folder)
-        before = run.read_config()
+        before = read_document(run)
     else:
         run, before = Run(folder), {}
         run.check_free()
