@@ -92,6 +92,8 @@ def test_controls_are_n_random_architectures_and_a_residual_network_on_the_same_
 def test_the_residual_network_has_about_as_many_parameters(run, few_digits):
     trained = train_run(run, controls=1, data=few_digits)
     residual, derived = trained.controls[-1], trained.derived
+    size = residual["settings"]["channels"], residual["settings"]["blocks"]
+    assert size == residual_size((1, 8, 8), 10, derived["parameters"])
     network = ResidualNetwork((1, 8, 8), 10, **residual["settings"])
     assert sum(p.numel() for p in network.parameters()) == residual["parameters"]
     for wanted in (derived["parameters"], 20_000, 100_000, 1_000_000, 3_300_000):
