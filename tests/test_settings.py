@@ -258,3 +258,8 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(UserError, match="no configuration file"):
             read(path)
+
+
+def test_a_sampler_without_gradient_cannot_train_logits() -> None:
+    with pytest.raises(ConfigError, match="'uniform' gives the logits no gradient"):
+        resolve({"method": "darts", "sampler": {"name": "uniform"}}, DataSize("digits", 1437, (1, 8, 8)))

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from archgrad.config import Config, unused
@@ -18,6 +19,7 @@ from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.methods import METHODS
 from archgrad.network_features import NetworkFeatures
+from archgrad.randomness import Streams
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
@@ -75,9 +77,25 @@ def warmup_problems(config: Config) -> list[str]:
     return [f"search.warmup_epochs: {warmup} leaves no epoch of {epochs} for the architecture"]
 
 
+def gradient_problems(config: Config) -> list[str]:
+    """A method that trains logits needs a sampler that hands them a gradient."""
+    if config.hypergradient.name == "none":
+        return []
+    sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
+    sample = sampler(torch.zeros(1, 2, requires_grad=True), 1.0, Streams(0).generator("gradient check"))
+    if sample.weights.requires_grad:
+        return []
+    sampler_name, hypergradient = config.sampler.name, config.hypergradient.name
+    problem = (
+        f"sampler.name: {sampler_name!r} gives the logits no gradient, so {hypergradient!r} could not train "
+        "them; choose another sampler, or set hypergradient.name=none"
+    )
+    return [problem]
+
+
 def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkFeatures) -> list[str]:
     """Settings that the space's networks would ignore or cannot take."""
-    problems = training_problems(config, trained)
+    problems = [*training_problems(config, trained), *gradient_problems(config)]
     if config.search.drop_path and not searched.drop_path:
         problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
     if not searched.choices:

@@ -1,0 +1,35 @@
+"""Every measurement, one after another; results are kept in benchmarks/results. Takes about half an hour."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SMALL = [
+    "--images", "4000", "--seeds", "1", "search.epochs=8", "search.warmup_epochs=2", "train.epochs=12",
+]  # fmt: skip
+JOBS: list[list[str]] = [
+    ["straight_through.py"],
+    ["loop_overhead.py"],
+    ["layout_precision.py"],
+    ["data_path.py"],
+    ["accuracy.py", "--data", "digits", "--controls", "2"],
+    ["accuracy.py", "--data", "fashion-mnist", *SMALL],
+    ["accuracy.py", "--data", "cifar10", *SMALL],
+]
+
+
+def main() -> None:
+    for job in JOBS:
+        if set(job) & {"cifar10", "fashion-mnist"} and "ARCHGRAD_DATA" not in os.environ:
+            print(f"left out, as ARCHGRAD_DATA is not set: {' '.join(job)}")
+            continue
+        print(f"== {' '.join(job)}", flush=True)
+        subprocess.run([sys.executable, str(HERE / job[0]), *job[1:]], check=True)
+
+
+if __name__ == "__main__":
+    main()
