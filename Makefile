@@ -16,8 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup          ## search, derive, train beside controls, export and report, on real images
 	$(BIN)/archgrad demo
 
-test: setup          ## every test but the slow ones
-	$(BIN)/python -m pytest
+test: setup          ## every test but the slow ones, in two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: setup          ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -52,7 +52,7 @@ class DataSize(NamedTuple):
     own_test: bool = False
 
 
-_FLIPPABLE = ("cifar10", "cifar100", "fashion-mnist", "folder")  # a mirror image is of the same class
+_FLIPPABLE = {"cifar10", "cifar100", "fashion-mnist", "folder"}  # a mirror image is of the same class
 _PUBLISHED_IMAGES, _PUBLISHED_SIDE = 20_000, 28  # from here on the published sizes hold
 _SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_500, 800  # on the weights
 _FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
@@ -110,7 +110,7 @@ def _published(config: Config, preset: Mapping[str, Any], space: Space, size: Da
         "space": {"name": config.space.name, **space.search},
         "train": {**space.training, "space": dict(space.train)},
         "derive": {"rule": config.derive.rule if "derive" in preset else space.rule},
-        "data": {"flip": size.name in _FLIPPABLE},
+        "data": {"flip": bool({size.name, config.data.name} & _FLIPPABLE)},
     }
 
 

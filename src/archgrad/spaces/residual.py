@@ -58,6 +58,9 @@ class ResidualNetwork(nn.Module):
         return y
 
 
+_NARROWEST = 8  # channels; a deeper network is not made narrower than that: it would be a weak control
+
+
 def residual_parameters(shape: Shape, classes: int, channels: int, blocks: int) -> int:
     """Parameters of that `ResidualNetwork`, in closed form."""
     total = 9 * shape[0] * channels + 2 * channels  # stem and its BatchNorm
@@ -73,16 +76,21 @@ def residual_parameters(shape: Shape, classes: int, channels: int, blocks: int) 
 
 
 def residual_size(shape: Shape, classes: int, parameters: int) -> tuple[int, int]:
-    """(channels, blocks) whose parameters come nearest to `parameters`; three blocks a stage if they fit.
+    """(channels, blocks) of the network whose parameters come nearest to `parameters`, one to three blocks.
 
     >>> channels, blocks = residual_size((3, 32, 32), 10, 270_000)
-    >>> abs(residual_parameters((3, 32, 32), 10, channels, blocks) / 270_000 - 1) < 0.1
+    >>> abs(residual_parameters((3, 32, 32), 10, channels, blocks) / 270_000 - 1) < 0.05
     True
     """
-    blocks = 3 if parameters > residual_parameters(shape, classes, 8, 3) else 1
-    channels = 1
-    while residual_parameters(shape, classes, channels + 1, blocks) <= parameters:
-        channels += 1
-    above = residual_parameters(shape, classes, channels + 1, blocks) - parameters
-    below = parameters - residual_parameters(shape, classes, channels, blocks)
-    return (channels if below <= above else channels + 1), blocks
+
+    def off(size: tuple[int, int]) -> int:
+        return abs(residual_parameters(shape, classes, *size) - parameters)
+
+    sizes = []
+    for blocks in (3, 2, 1):  # of equally near ones the deepest
+        channels = 1
+        while residual_parameters(shape, classes, channels + 1, blocks) <= parameters:
+            channels += 1
+        if blocks == 1 or channels >= _NARROWEST:
+            sizes += [(channels, blocks), (channels + 1, blocks)]
+    return min(sizes, key=off)
