@@ -1,6 +1,6 @@
 """An architecture: which candidate at each choice. The only thing passed from search to what follows.
 
-Reads and writes JSON, the genotype of the DARTS literature and the NAS-Bench-201 string.
+Reads and writes JSON and the NAS-Bench-201 string; writes the genotype of the DARTS literature.
 """
 
 from __future__ import annotations
