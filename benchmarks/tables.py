@@ -1,0 +1,137 @@
+# ruff: noqa: E501 - the lines are sentences of the README
+"""The result tables of the README, from benchmarks/results: prints them, or puts them there with --write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- results: begin", "<!-- results: end -->"
+NAMES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
+
+def percent(row: dict[str, Any]) -> str:
+    """Mean ± standard deviation (n) of fractions."""
+    value = row["test_accuracy"]
+    spread = f" ± {100 * value['std']:.2f}" if value["n"] > 1 else ""
+    return f"{100 * value['mean']:.2f}{spread} ({value['n']})"
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """A kept result, or None."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def source(name: str, result: dict[str, Any]) -> str:
+    """Where a number comes from."""
+    return (
+        f"[{name}.json](benchmarks/results/{name}.json), {result['date']}, commit {result['commit'][:7]}, "
+        f"{result['hardware']['cores']} cores {result['hardware']['cpu']}"
+    )
+
+
+def accuracy() -> list[str]:
+    """Methods × data sets."""
+    results = {data: r for data in NAMES if (r := load(f"accuracy_{data}"))}
+    if not results:
+        return []
+    rows = list(next(iter(results.values()))["rows"])
+    lines = [
+        "Test accuracy of the derived network, trained from scratch, in percent: mean ± standard deviation (n)."
+    ]
+    lines += ["", "| | " + " | ".join(NAMES[d] for d in results) + " |", "|---" * (len(results) + 1) + "|"]
+    for row in rows:
+        cells = [percent(r["rows"][row]) if row in r["rows"] else "" for r in results.values()]
+        lines.append(f"| `{row}` | " if not row.startswith("control") else f"| {row} | ")
+        lines[-1] += " | ".join(cells) + " |"
+    lines.append("")
+    for data, result in results.items():
+        run = result["runs"][0]
+        space = {k: v for k, v in run["space"].items() if k in ("name", "channels", "cells")}
+        lines.append(
+            f"- {NAMES[data]}: {result['training_images']} training images, space {space['name']} with "
+            f"C={space['channels']} and {space['cells']} cell(s) a stage in the search, C={run['train']['space']['channels']} "
+            f"in training, {run['train']['epochs']} epochs; {source(f'accuracy_{data}', result)}."
+        )
+    return lines
+
+
+def costs() -> list[str]:
+    """Search step and memory by method, on the first data set that has them."""
+    lines = []
+    for data in NAMES:
+        if not (result := load(f"accuracy_{data}")):
+            continue
+        if not lines:
+            lines = [
+                "",
+                "A search step on one thread, two runs at a time, and the peak memory of the process:",
+                "",
+                "| data | "
+                + " | ".join(f"`{m}`" for m in result["rows"] if not m.startswith("control"))
+                + " |",
+                "|---" * (1 + sum(not m.startswith("control") for m in result["rows"])) + "|",
+            ]
+        cells = [
+            f"{1000 * r['search_step_seconds']['mean']:.0f} ms, {r['search_peak_mb']['mean']:.0f} MB"
+            for m, r in result["rows"].items()
+            if not m.startswith("control")
+        ]
+        lines.append(f"| {NAMES[data]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def speed() -> list[str]:
+    """Ratios measured side by side."""
+    lines = [""]
+    if result := load("straight_through"):
+        for layout, r in result["layouts"].items():
+            time, memory = r["time_ratio"], r["memory_ratio"]
+            lines.append(
+                f"- Straight-through step against one concrete network (DARTS C=16, 8 cells, batch 64, "
+                f"{layout.replace('_', '-')}): weights ×{time['weights']['median']:.2f} time, "
+                f"×{memory['weights']['median']:.2f} memory; architecture ×{time['architecture']['median']:.2f} and "
+                f"×{memory['architecture']['median']:.2f} (medians, n={time['weights']['n']}); "
+                f"{source('straight_through', result)}."
+            )
+    if result := load("loop_overhead"):
+        for name, r in result["cases"].items():
+            lines.append(
+                f"- The search loop against bare steps, {name}: ×{r['loop_over_bare']['median']:.3f} "
+                f"(quartiles {r['loop_over_bare']['lower_quartile']:.3f}-{r['loop_over_bare']['upper_quartile']:.3f}, "
+                f"n={r['loop_over_bare']['n']}); {source('loop_overhead', result)}."
+            )
+    if result := load("layout_precision"):
+        for name, r in result["cases"].items():
+            shown = ", ".join(f"{v} ×{q['median']:.2f}" for v, q in list(r["ratio"].items())[1:])
+            lines.append(
+                f"- Time against contiguous float32, {name}: {shown}; {source('layout_precision', result)}."
+            )
+    return lines if len(lines) > 1 else []
+
+
+def block() -> str:
+    """All tables, as they stand in the README."""
+    return "\n".join([*accuracy(), *costs(), *speed()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true")
+    if not parser.parse_args().write:
+        print(block())
+        return
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    opening, rest = rest.split("-->", 1)
+    _, tail = rest.split(END, 1)
+    README.write_text(f"{head}{BEGIN}{opening}-->\n{block()}\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
