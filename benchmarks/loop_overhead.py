@@ -2,7 +2,7 @@
 
 The loop is `search.search` as a run uses it: data path, draws, gradient norms, finiteness checks, preserved
 BatchNorm statistics, records. The bare steps do the same mathematics on one batch held in memory:
-architecture gradient, Adam, weight gradient, clipping, SGD. Alternating in one process; the overhead is the
+weight gradient, clipping, SGD, architecture gradient, Adam, with the same draws. Alternating in one process; the overhead is the
 median of the rounds' ratios minus 1.
 """
 
@@ -40,7 +40,7 @@ def parts_of(space: str, shape: tuple[int, int, int], channels: int, cells: int,
     data = ImageData("random", MemoryImages(pixels, labels), None, tuple(map(str, range(10))))
     settings = {
         "space": {"name": space, "channels": channels, "cells": cells, "affine": False},
-        "search": {"epochs": 1000, "drop_path": 0.0},
+        "search": {"epochs": 1000, "drop_path": 0.0, "order": "weights_first"},
     }
     config = Config.model_validate(layered(METHODS[method].settings, settings))
     return Parts.of(config, data)
@@ -64,16 +64,19 @@ def pair(parts: Parts) -> tuple[Callable[[], object], Callable[[], object]]:
         step, tau = next(counter), plan.temperature(0)
 
         def samples(alpha: list[torch.Tensor], purpose: str) -> list:
-            return draw(plan.sampler, alpha, tau, parts.streams, purpose, 0, step)
+            # the loop's own draws: which candidates run decides how long a step takes
+            epoch, position = divmod(step, bare_task.steps_per_epoch)
+            return draw(plan.sampler, alpha, tau, parts.streams, purpose, epoch, position)
 
-        loss = F.cross_entropy(bare_network(x_valid, samples(bare.logits, "a")), y_valid)
+        bare.weight_optimizer.zero_grad(set_to_none=True)
+        weights = samples([a.detach() for a in bare.logits], "weights")
+        F.cross_entropy(bare_network(x, weights), y).backward()
+        torch.nn.utils.clip_grad_norm_(bare_task.weights, 5.0, foreach=True)
+        bare.weight_optimizer.step()
+        loss = F.cross_entropy(bare_network(x_valid, samples(bare.logits, "architecture")), y_valid)
         for a, g in zip(bare.logits, torch.autograd.grad(loss, bare.logits), strict=True):
             a.grad = g
         bare.architecture_optimizer.step()
-        bare.weight_optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(bare_network(x, samples([a.detach() for a in bare.logits], "w")), y).backward()
-        torch.nn.utils.clip_grad_norm_(bare_task.weights, 5.0, foreach=True)
-        bare.weight_optimizer.step()
 
     return lambda: next(records), bare_step
 
