@@ -1,9 +1,9 @@
 """What the search loop adds to bare forward, backward and optimizer steps.
 
 The loop is `search.search` as a run uses it: data path, draws, gradient norms, finiteness checks, preserved
-BatchNorm statistics, records. The bare steps do the same mathematics on one batch held in memory:
-weight gradient, clipping, SGD, architecture gradient, Adam, with the same draws. Alternating in one process; the overhead is the
-median of the rounds' ratios minus 1.
+BatchNorm statistics, records. The bare steps do the same mathematics on one batch held in memory, with the
+same draws: weight gradient, clipping, SGD, architecture gradient, Adam. Alternating in one process; the
+overhead is the median of the rounds' ratios minus 1.
 """
 
 from __future__ import annotations

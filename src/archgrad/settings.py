@@ -153,7 +153,7 @@ def _small(config: Config, size: DataSize, keys: set[str], notes: list[str]) -> 
         f"search.batch_size = {batch}: at least 8 batches an epoch",
         f"search.epochs = {epochs}: about {_SMALL_SEARCH_STEPS} steps",
         f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
-        f"architecture.learning_rate = {rate}: logits move as far as published, below {_FASTEST_LOGITS}",
+        f"architecture.learning_rate = {rate}: logits move as far as published, at most {_FASTEST_LOGITS}",
         f"train.epochs = {train_epochs}: about {_SMALL_TRAIN_STEPS} steps",
         *(f"space.{k} = {v}: small data" for k, v in space.small_search.items()),
         *(f"train.space.{k} = {v}: small data" for k, v in space.small_train.items()),
