@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -433,3 +434,12 @@ def test_documents_name_no_machine():
         text = document.read_text(encoding="utf-8")
         assert not re.search(r"/(?:home|root|Users|tmp|work)/", text), document.name
         assert os.sep + "shared" + os.sep not in text, document.name
+
+
+def test_the_results_in_the_readme_are_those_of_the_benchmarks() -> None:
+    tables = ROOT / "benchmarks" / "tables.py"
+    printed = subprocess.run([sys.executable, str(tables)], capture_output=True, text=True, check=True).stdout
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.split("<!-- results: begin", 1)[1].split("-->", 1)[1].split("<!-- results: end -->", 1)[0]
+    assert block.strip() == printed.strip(), "run: python benchmarks/tables.py --write"
+    assert "Test accuracy" in block

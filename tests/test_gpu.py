@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 SETTINGS: dict[str, Any] = {
     "data": {"name": "digits"},
     "space": {"name": "nasbench201", "channels": 4, "cells": 1},
-    "search": {"epochs": 2, "warmup_epochs": 1},
+    "search": {"epochs": 2},
 }
 
 
@@ -29,6 +29,8 @@ def test_a_search_on_the_gpu_follows_the_one_on_the_cpu(method: str, tmp_path: P
         records[device] = run.read_lines("metrics.jsonl")
     for cpu, gpu in zip(records["cpu"], records["cuda"], strict=True):
         assert gpu["train_loss"] == pytest.approx(cpu["train_loss"], rel=0.05)
+        for name, row in cpu["probabilities"].items():
+            assert gpu["probabilities"][name] == pytest.approx(row, abs=0.02)
 
 
 def test_a_run_on_the_gpu_is_resumed_derived_and_trained(tmp_path: Path) -> None:

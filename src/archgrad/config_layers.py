@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,18 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
     return document
 
 
+def _numbers(value: Any) -> Any:
+    """Strings such as 3e-4 as the numbers that YAML 1.2 takes them for; PyYAML reads YAML 1.1."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
 def read(path: Path) -> dict[str, Any]:
     """A YAML or TOML file as a dictionary.
 
@@ -58,7 +71,7 @@ def read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".toml":
             return tomllib.loads(text)
-        document = yaml.safe_load(text)
+        document = _numbers(yaml.safe_load(text))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if document is None:

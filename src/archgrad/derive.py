@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from archgrad.architecture import Architecture, Edge
-from archgrad.architecture_warnings import NONE, architecture_warnings, skip_share
+from archgrad.architecture_warnings import NONE, architecture_warnings, is_connected, skip_share
 from archgrad.choice import Group
 from archgrad.errors import UserError
+from archgrad.randomness import Streams
 from archgrad.rules import RULES
 
 WEAK_MARGIN = 0.05
@@ -152,6 +153,22 @@ def derive(groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str =
     kept = [d for d in decisions if d.kept]
     warnings = [*remarks, *_ties(kept), *_weak(kept, candidates), *architecture_warnings(architecture)]
     return Derivation(rule, architecture, tuple(decisions), tuple(warnings), skip_share(architecture))
+
+
+def random_derivation(
+    groups: Sequence[Group], rule: str, streams: Streams, name: str, index: int
+) -> Derivation:
+    """A random architecture: the rule applied to standard normal logits, so each counts alike.
+
+    A draw whose output does not depend on its input is drawn again: it could not be trained.
+    """
+    for attempt in range(1000):
+        generator = streams.generator(f"random architecture/{name}", index, attempt)
+        logits = [torch.randn(len(g.names), len(g.candidates), generator=generator) for g in groups]
+        derivation = derive(groups, [torch.softmax(a, dim=-1) for a in logits], rule)
+        if is_connected(derivation.architecture):
+            return derivation
+    raise UserError("1000 random architectures in a row join no input to the output: check the space")
 
 
 def decide(

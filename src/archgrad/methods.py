@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {
         },
     ),
     "random": Method(
-        "control: a uniformly random architecture; weights trained by uniform single-path sampling",
+        "control: an architecture drawn uniformly; one random path a step is trained, for the curves",
         "Li & Talwalkar 2019 (arXiv 1902.07638)",
         {
             "data": {"validation": 0.1},

@@ -5,6 +5,7 @@ B C H W: images; E choices × K candidates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from archgrad.choice import Group, Sample, Supernet
 from archgrad.flat_buffers import flatten_buffers
-from archgrad.problem import Outcome, preserved
+from archgrad.problem import Objective, Outcome, preserved
 from archgrad.randomness import Streams
 from archgrad.spaces.drop_path import set_drop_path
 
@@ -92,14 +93,20 @@ class NetworkTask:
         self.buffers = flatten_buffers(network)
         self.steps_per_epoch = train.steps
 
-    def steps(self, epoch: int, start: int) -> Iterator[tuple[NetworkObjective, NetworkObjective]]:
+    def steps(self, epoch: int, start: int) -> Iterator[tuple[Objective, Objective]]:
         """(training, validation) objectives of the steps from `start`; a function of its arguments."""
         for step, (images, labels) in enumerate(self.train.epoch(epoch, start), start=start):
-            passes, position = divmod(epoch * self.steps_per_epoch + step, self.valid.steps)
-            yield (
-                self._objective(images, labels, epoch, step, 0),
-                self._objective(*self.valid.batch(passes, position), epoch, step, 1),
-            )
+            yield self._objective(images, labels, epoch, step, 0), self._validation(epoch, step)
+
+    def _validation(self, epoch: int, step: int) -> Objective:
+        """The validation objective of a step; its batch is made when it is first evaluated."""
+        passes, position = divmod(epoch * self.steps_per_epoch + step, self.valid.steps)
+
+        @functools.cache
+        def made() -> NetworkObjective:
+            return self._objective(*self.valid.batch(passes, position), epoch, step, 1)
+
+        return lambda samples: made()(samples)
 
     def _objective(
         self, images: Tensor, labels: Tensor, epoch: int, step: int, part: int

@@ -25,6 +25,7 @@ from archgrad.datasets.images import ImageData
 from archgrad.datasets.loading import load
 from archgrad.datasets.normalisation import Normalisation, normalisation_of
 from archgrad.datasets.splits import Splits, split
+from archgrad.derive import derive, random_derivation
 from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.objectives import NetworkTask
@@ -200,7 +201,8 @@ class Parts:
         """The method's parts."""
         config = self.config
         tau, weights, epochs = config.temperature, config.weights, config.search.epochs
-        schedule = SCHEDULES[tau.schedule]
+        schedule, rule = SCHEDULES[tau.schedule], config.derive.rule
+        warmup = 0 if config.hypergradient.name == "none" else config.search.warmup_epochs
         hypergradient = config.hypergradient
         cost = None if config.cost.name == "none" else self.cost_table
         return SearchPlan(
@@ -209,15 +211,21 @@ class Parts:
             if hypergradient.name == "none"
             else HYPERGRADIENTS[hypergradient.name](**hypergradient.settings()),
             epochs=epochs,
-            temperature=lambda epoch: schedule(tau.start, tau.end, epoch_progress(epoch, epochs)),
+            # annealed while the logits learn: from tau.start in the first such epoch
+            temperature=lambda epoch: schedule(
+                tau.start, tau.end, epoch_progress(max(0, epoch - warmup), epochs - warmup)
+            ),
             learning_rate=lambda epoch: cosine(
                 weights.learning_rate, weights.final_learning_rate, epoch / epochs
             ),
             weight_clip=weights.clip,
             architecture_clip=config.architecture.clip,
             architecture_first=config.search.order == "architecture_first",
-            warmup_epochs=config.search.warmup_epochs,
+            warmup_epochs=warmup,
             expected_cost=None if cost is None else lambda p: float(cost.expected(p)),
+            derive=(lambda groups, p: derive(groups, p, rule).architecture)
+            if hypergradient.name != "none"
+            else (lambda groups, p: random_derivation(groups, rule, self.streams, "derived", 0).architecture),
         )
 
     def state(self, network: Supernet) -> SearchState:
@@ -276,6 +284,21 @@ class Parts:
             device=self.device,
             channels_last=config.device.channels_last,
         )
+
+    def sample_images(self, count: int) -> Tensor:
+        """A few images as the trained network sees them, [B, C, H, W]; of those that it learned from."""
+        batches = Batches(
+            self.data.train,
+            self.learning()[:count],
+            count,
+            normalisation=self.train_normalisation,
+            augmentation=Augmentation(),
+            streams=self.streams,
+            name="sample",
+            shuffle=False,
+            drop_last=False,
+        )
+        return batches.batch(0, 0)[0]
 
     def test_batches(self) -> Batches:
         """The test part, as it is; nothing but the final evaluation looks at it."""

@@ -48,6 +48,7 @@ class WeightStep(NamedTuple):
     momentum: float = 0.0
     weight_decay: float = 0.0
     velocities: Sequence[Tensor | None] = ()
+    nesterov: bool = False
 
 
 @dataclass(frozen=True)

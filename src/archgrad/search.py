@@ -48,7 +48,8 @@ def search(
 
     Raises:
         WorkError: a loss or a gradient was not finite in several steps in a row; each such step is
-            skipped (weights, logits and buffers as before it) and counted.
+            not taken (what it would have moved stays as it was; where weights and logits alternate, the
+            other half is taken if it is finite) and the step is counted as skipped.
     """
     while state.epoch < plan.epochs:
         started = time.perf_counter()
@@ -184,4 +185,4 @@ def weight_step(optimizer: torch.optim.SGD) -> WeightStep:
     """What the next step of `optimizer` will be, for an unrolled hypergradient."""
     group = optimizer.param_groups[0]
     velocities = [optimizer.state.get(p, {}).get("momentum_buffer") for p in group["params"]]
-    return WeightStep(group["lr"], group["momentum"], group["weight_decay"], velocities)
+    return WeightStep(group["lr"], group["momentum"], group["weight_decay"], velocities, group["nesterov"])

@@ -85,12 +85,7 @@ def epoch_record(
         for group, p in zip(groups, probabilities, strict=True)
         for name, row in zip(group.names, p, strict=True)
     }
-    # the winner is the largest logit: a sampler whose probabilities are all equal has one, too
-    architecture = {
-        name: group.candidates[k]
-        for group, a in zip(groups, state.logits, strict=True)
-        for name, k in zip(group.names, a.argmax(dim=-1).tolist(), strict=True)
-    }
+    architecture = dict(plan.derive(groups, probabilities))
     entropy = {name: float(_entropy(row)) for name, row in rows.items()}
     return EpochRecord(
         epoch=state.epoch,

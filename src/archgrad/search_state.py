@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from archgrad.choice import Group
+from archgrad.derive import derive
 from archgrad.problem import Hypergradient
 from archgrad.samplers.sampler import Sampler
+
+
+def argmax_architecture(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Mapping[str, str]:
+    """The architecture of the rule "argmax"."""
+    return derive(groups, probabilities, "argmax").architecture
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class SearchPlan:
     architecture_first: DARTS' order; GDAS steps on the weights first.
     warmup_epochs: epochs at the start that train weights only.
     expected_cost: probabilities per group -> cost, for the record; None without a cost.
+    derive: (groups, probabilities per group) -> architecture that would be derived now, for the record.
     """
 
     sampler: Sampler
@@ -35,6 +43,7 @@ class SearchPlan:
     architecture_first: bool = True
     warmup_epochs: int = 0
     expected_cost: Callable[[Sequence[Tensor]], float] | None = None
+    derive: Callable[[Sequence[Group], Sequence[Tensor]], Mapping[str, str]] = argmax_architecture
 
     def learns(self, epoch: int) -> bool:
         """Whether the logits are trained in this epoch."""

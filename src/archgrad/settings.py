@@ -131,14 +131,14 @@ def _small(config: Config, size: DataSize, keys: set[str], notes: list[str]) -> 
     preset = layered(METHODS[config.method].settings)
     published_steps = preset["search"]["epochs"] * 50_000 * (1 - preset["data"]["validation"]) / 64
     travel = preset["architecture"]["learning_rate"] * published_steps
-    rate = round(min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1))), 4)
+    rate = float(f"{min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1))):.2g}")
     train_batch = min(96, max(2, 2 ** int(math.log2(max(size.images / 8, 2)))))
     train_epochs = max(20, min(600, math.ceil(_SMALL_TRAIN_STEPS * train_batch / max(size.images, 1))))
     small: dict[str, Any] = {
-        "data": {"crop": max(1, side // 8)},
+        "data": {"crop": min(4, max(1, side // 8))},
         "space": {"name": config.space.name, **space.small_search},
         "search": {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup},
-        "architecture": {"learning_rate": rate},
+        "architecture": {"learning_rate": rate} if config.architecture.optimizer == "adam" else {},
         "train": {
             "epochs": train_epochs,
             "batch_size": train_batch,

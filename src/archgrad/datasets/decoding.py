@@ -126,7 +126,7 @@ def common_shape(
         if (other_h, other_w) != (h, w):
             raise UserError(
                 f"images of several sizes: {where(0)} is {w}×{h}, {where(i)} is {other_w}×{other_h} pixels "
-                f"(width × height); give one size to bring all to, e.g. resize={max(h, w)}"
+                f"(width × height); give one size to bring all to, e.g. data.resize={max(h, w)}"
             )
     return channels, h, w
 

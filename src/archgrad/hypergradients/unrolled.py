@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ class Unrolled:
             norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vector))))
             if norm == 0.0:
                 return ArchitectureGradient(direct, outcome)
+            if not math.isfinite(norm):  # diverged: say so in the gradient, for the loop to skip the step
+                return ArchitectureGradient([torch.full_like(d, norm) for d in direct], outcome)
             epsilon = self.epsilon / norm
             plus = self._training_gradient(problem, alpha, before, vector, epsilon)
             minus = self._training_gradient(problem, alpha, before, vector, -epsilon)
@@ -56,10 +59,16 @@ class Unrolled:
 
 
 def _take(weights: list[Tensor], gradient: list[Tensor], step: WeightStep) -> None:
-    """w ← w − η(μ·b + g + λw), in place; no clipping, as in the published code."""
+    """w ← w − η·b', b' = μ·b + g + λw, in place; no clipping, as in the published code.
+
+    With Nesterov's momentum w ← w − η(g + λw + μ·b'). Before the first step b is 0 (as in PyTorch).
+    """
     with torch.no_grad():
-        update = torch._foreach_add(gradient, weights, alpha=step.weight_decay)
+        descent = torch._foreach_add(gradient, weights, alpha=step.weight_decay)
+        update = [d.clone() for d in descent] if step.nesterov else descent
         for u, velocity in zip(update, step.velocities or [None] * len(update), strict=True):
             if velocity is not None:
                 u.add_(velocity, alpha=step.momentum)
+        if step.nesterov:
+            update = torch._foreach_add(descent, update, alpha=step.momentum)
         torch._foreach_add_(weights, update, alpha=-step.learning_rate)

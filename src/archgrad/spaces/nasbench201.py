@@ -43,10 +43,10 @@ class NasBench201Cell(nn.Module):
 class ResidualReduction(nn.Module):
     """The fixed block between stages: two 3×3 convolutions beside average pooling and 1×1 (H, W halved)."""
 
-    def __init__(self, c_in: int, c_out: int, affine: bool):
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.conv_a = ReLUConvBN(c_in, c_out, 3, 2, affine)
-        self.conv_b = ReLUConvBN(c_out, c_out, 3, 1, affine)
+        self.conv_a = ReLUConvBN(c_in, c_out, 3, 2)
+        self.conv_b = ReLUConvBN(c_out, c_out, 3, 1)
         # ceil_mode and not counting the padding only matter for odd sizes
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), nn.Conv2d(c_in, c_out, 1, bias=False)
@@ -70,7 +70,7 @@ class NasBench201Network(nn.Module):
         stages: stages (published: 3).
         nodes: nodes of the cell (published: 4).
         candidates: operation names.
-        affine: whether BatchNorm inside cells and reductions has scale and shift (search: no).
+        affine: whether BatchNorm inside cells has scale and shift (search: no; reductions always have).
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class NasBench201Network(nn.Module):
         self.body = nn.Sequential()
         for stage in range(stages):
             if stage:
-                self.body.append(ResidualReduction(width, 2 * width, affine))
+                self.body.append(ResidualReduction(width, 2 * width))
                 width *= 2
             for _ in range(cells):
                 self.body.append(NasBench201Cell(pick, width, nodes, candidates, affine))

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from archgrad.architecture import Architecture
-from archgrad.architecture_warnings import is_connected
-from archgrad.choice import Group
 from archgrad.config import Config
 from archgrad.costs.network_counts import NetworkCounts, count_network
-from archgrad.derive import Derivation, derive
+from archgrad.derive import Derivation, derive, random_derivation
 from archgrad.errors import UserError
 from archgrad.randomness import Streams
 from archgrad.rules import RULES
@@ -66,22 +63,6 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     run.write_json("derivation.json", derivation.document())
     run.log(f"derived {derivation.architecture.digest} by rule {rule}")
     return derivation
-
-
-def random_derivation(
-    groups: tuple[Group, ...], rule: str, streams: Streams, name: str, index: int
-) -> Derivation:
-    """A random architecture: the rule applied to standard normal logits, so each counts alike.
-
-    A draw whose output does not depend on its input is drawn again: it could not be trained.
-    """
-    for attempt in range(1000):
-        generator = streams.generator(f"random architecture/{name}", index, attempt)
-        logits = [torch.randn(len(g.names), len(g.candidates), generator=generator) for g in groups]
-        derivation = derive(groups, [torch.softmax(a, dim=-1) for a in logits], rule)
-        if is_connected(derivation.architecture):
-            return derivation
-    raise UserError("1000 random architectures in a row join no input to the output: check the space")
 
 
 def _counts(run: Run, config: Config, architecture: Architecture) -> NetworkCounts:

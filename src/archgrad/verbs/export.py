@@ -58,7 +58,7 @@ def export_run(folder: Path | str, data: ImageData | None = None, onnx: bool = T
     kept = {key: tensor for key, tensor in tensors.items() if key in wanted}
     load_network(network, kept, f"{run.path('train/derived/weights.safetensors')}")
     network.eval()
-    images = parts.test_batches().batch(0, 0)[0][:16].cpu().contiguous()
+    images = parts.sample_images(16)
     target = run.path("export")
     target.mkdir(parents=True, exist_ok=True)
     standalone = export_standalone(

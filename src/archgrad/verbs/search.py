@@ -105,7 +105,9 @@ def search_run(
                     progress.update(done, _step_text(record, plan.epochs))
                 else:
                     run.append("metrics.jsonl", record._asdict())
-                    if record.valid_accuracy > best:
+                    # untrained logits are no candidates for the best
+                    learned = plan.hypergradient is None or plan.learns(record.epoch)
+                    if learned and record.valid_accuracy > best:
                         best = record.valid_accuracy
                         _write_best(run, record, state)
                 ended_first = isinstance(record, EpochRecord) and record.epoch == first_epoch

@@ -14,6 +14,7 @@ from archgrad.choice import concrete
 from archgrad.config_problems import training_problems
 from archgrad.costs.network_counts import NetworkCounts, count_module
 from archgrad.datasets.images import ImageData
+from archgrad.derive import random_derivation
 from archgrad.errors import ConfigError, Stopped, UserError, WorkError
 from archgrad.network_features import network_features
 from archgrad.parts import Parts, differences, load_data
@@ -29,7 +30,6 @@ from archgrad.verbs.contents import (
     read_groups,
     write_tensors,
 )
-from archgrad.verbs.derive import random_derivation
 
 
 class Trained(NamedTuple):
@@ -131,6 +131,7 @@ def _train_one(
     config, name, place = parts.config, candidate.name, f"train/{candidate.name}"
     identity = {
         "train": config.train.model_dump(mode="json"),
+        "precision": config.device.precision,
         "architecture": None if candidate.architecture is None else dict(candidate.architecture),
         "space": dict(candidate.settings),
     }
