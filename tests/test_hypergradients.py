@@ -73,6 +73,7 @@ def unrolled_value(planted: Planted, alpha: Sequence[Tensor]) -> Tensor:
             lr=step.learning_rate,
             momentum=step.momentum,
             weight_decay=step.weight_decay,
+            nesterov=step.nesterov,
         )
         for w, velocity in zip(problem.weights, step.velocities, strict=True):
             if velocity is not None and step.momentum:
@@ -538,3 +539,15 @@ def test_the_contract_catches_a_wrong_order() -> None:
         check_order(OneSided, closed_form=attrgetter("unrolled"))
     assert caught.value.law == laws.ORDER
     assert check_order(OneSided, closed_form=attrgetter("unrolled"), order=1.0) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("first_step", [False, True])
+def test_the_virtual_step_knows_nesterovs_momentum(first_step: bool) -> None:
+    planted = quadratic_problem(4)
+    step = planted.problem.weight_step._replace(nesterov=True)
+    if first_step:
+        step = step._replace(velocities=[None] * len(step.velocities))
+    planted = replace(planted, problem=replace(planted.problem, weight_step=step))
+    ours = Unrolled()(planted.problem, planted.alpha).gradients
+    exact = central_differences(lambda alpha: unrolled_value(planted, alpha), planted.alpha)
+    torch.testing.assert_close(flat(ours), exact, rtol=1e-6, atol=1e-8)

@@ -403,3 +403,46 @@ def test_best_and_last_are_both_kept(tiny, few_digits, tmp_path, monkeypatch):
     assert dict(derive_run(run.folder, best=True).architecture) == best["architecture"]
     assert dict(derive_run(run.folder).architecture) == lines[-1]["architecture"]
     assert derive_run(run.folder, best=True).epoch == best["epoch"]
+
+
+def test_an_unrolled_step_whose_gradient_overflows_is_skipped(tiny, few_digits):
+    """A finite loss whose gradient is too long for float32 gives an infinite norm, not a NaN."""
+    parts, _, task, state, plan = prepared(tiny(method="darts-2nd"), few_digits)
+    steps = search(Poisoned(task, bad_valid={0}, value=1e30), state, plan, parts.streams)
+    logits = [a.detach().clone() for a in state.logits]
+    next(steps)
+    assert all(torch.equal(a, b) for a, b in zip(logits, state.logits, strict=True))
+    assert state.totals["skipped_steps"] == 1
+
+
+def test_temperature_anneals_while_the_logits_learn(tiny, few_digits):
+    settings = tiny(method="gdas", search={"epochs": 7, "warmup_epochs": 3})
+    _, _, _, _, plan = prepared(settings, few_digits)
+    taus = [plan.temperature(epoch) for epoch in range(7)]
+    assert taus[:4] == [10.0] * 4
+    assert taus[4] < taus[3]
+    assert taus[-1] == 0.1
+
+
+@pytest.mark.parametrize("method", ["gdas", "random"])
+def test_the_recorded_architecture_is_the_one_that_is_derived(method, few_digits, tmp_path):
+    """By the rule of the space, which on DARTS cells drops edges and leaves `none` out of account."""
+    settings = {
+        "method": method,
+        "space": {"name": "darts", "channels": 2, "cells": 3, "nodes": 3},
+        "search": {"epochs": 1, "batch_size": 20},
+        "train": {"space": {"nodes": 3}},
+    }
+    if method != "random":
+        settings["search"]["warmup_epochs"] = 0
+    run = search_run(settings, tmp_path / "run", data=few_digits)
+    derivation = derive_run(run.folder)
+    assert run.read_lines("metrics.jsonl")[-1]["architecture"] == dict(derivation.architecture)
+    assert "none" in derivation.architecture.values()
+
+
+def test_epochs_of_warm_up_are_never_the_best(tiny, few_digits, tmp_path):
+    run = search_run(
+        tiny(method="gdas", search={"epochs": 3, "warmup_epochs": 2}), tmp_path / "run", data=few_digits
+    )
+    assert run.read_json("best.json")["epoch"] == 2

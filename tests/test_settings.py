@@ -263,3 +263,14 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path):
 def test_a_sampler_without_gradient_cannot_train_logits() -> None:
     with pytest.raises(ConfigError, match="'uniform' gives the logits no gradient"):
         resolve({"method": "darts", "sampler": {"name": "uniform"}}, DataSize("digits", 1437, (1, 8, 8)))
+
+
+def test_a_yaml_file_may_write_numbers_with_an_exponent(tmp_path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("architecture:\n  learning_rate: 3e-4\n  betas: [0.5, 9.99e-1]\n")
+    assert read(file) == {"architecture": {"learning_rate": 3e-4, "betas": [0.5, 0.999]}}
+
+
+def test_a_very_long_search_keeps_a_learning_rate_above_zero() -> None:
+    given = {"method": "darts", "search": {"epochs": 100_000}}
+    assert resolve(given, DataSize("digits", 1437, (1, 8, 8))).config.architecture.learning_rate > 0

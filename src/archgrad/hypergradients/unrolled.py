@@ -44,7 +44,9 @@ class Unrolled:
             epsilon = self.epsilon / norm
             plus = self._training_gradient(problem, alpha, before, vector, epsilon)
             minus = self._training_gradient(problem, alpha, before, vector, -epsilon)
-        scale = step.learning_rate / (2 * epsilon)
+        # ∂w'/∂g: Nesterov's step holds the gradient once by itself and once, times μ, in the velocity
+        reach = step.learning_rate * (1 + step.momentum if step.nesterov else 1)
+        scale = reach / (2 * epsilon)
         total = [d - scale * (p - m) for d, p, m in zip(direct, plus, minus, strict=True)]
         return ArchitectureGradient(total, outcome)
 
