@@ -11,17 +11,19 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.samplers import SAMPLERS
+from archgrad.samplers.decoupled_straight_through import DecoupledStraightThrough
+from archgrad.samplers.dirichlet import Dirichlet
 from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_rao import GumbelRao
 from archgrad.samplers.gumbel_softmax import GumbelSoftmax
-from archgrad.samplers.sampler import Sampler, active_rows
+from archgrad.samplers.sampler import Law, Sampler, active_rows, law_of
 from archgrad.samplers.softmax import Softmax
 from archgrad.samplers.straight_through import StraightThrough
 from archgrad.samplers.uniform import Uniform
 from archgrad.testing import BrokenLaw, check_sampler
 from archgrad.testing import samplers as laws
-from archgrad.testing.samplers import chi_square_p
+from archgrad.testing.samplers import chi_square_p, mean_p
 
-SURROGATES = {"straight_through": GumbelSoftmax()}
 LOGITS = torch.tensor([[0.0, 0.5, 1.0, -1.0], [2.0, -0.3, 0.1, 0.4]], dtype=torch.float64)
 
 
@@ -29,8 +31,81 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_the_table_has_four_samplers() -> None:
-    assert list(SAMPLERS) == ["softmax", "gumbel_softmax", "straight_through", "uniform"]
+@dataclass(frozen=True)
+class Surrogate:
+    """The soft counterpart of a hard sampler, as its paper writes it; not meant for large logits."""
+
+    uses_temperature: ClassVar[bool] = True
+    one_active: ClassVar[bool] = False
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, dim=-1)
+
+
+class HeunOfStraightThrough(Surrogate):
+    """ReinMax's algorithm 2: the softmax moved to where it is (D + π)/2."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        drawn = torch.zeros_like(logits)
+        noise = gumbel_noise(logits, generator)
+        drawn.scatter_(-1, (logits + noise).argmax(-1, keepdim=True), 1.0)
+        middle = (drawn + torch.softmax(logits / tau, dim=-1)) / 2
+        moved = torch.softmax((middle.log() - logits).detach() + logits, dim=-1)
+        return Sample(2 * moved - torch.softmax(logits, dim=-1) / 2)
+
+
+class ConditionalMixture(Surrogate):
+    """Gumbel-Rao's mean of softmax((α + G_s)/τ) over noise given the draw, in exponentials and sums."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        k = (logits + gumbel_noise(logits, generator)).argmax(-1, keepdim=True)
+        z = logits.detach().exp().sum(-1, keepdim=True)
+        softs = []
+        x = torch.exp(-gumbel_noise(logits.detach().expand(10, *logits.shape), generator))
+        for x_s in x:
+            top = x_s.gather(-1, k) / z
+            y = -(x_s / logits.detach().exp() + top).log()
+            y.scatter_(-1, k, -top.log())
+            softs.append(torch.softmax((logits + (y - logits).detach()) / tau, dim=-1))
+        return Sample(torch.stack(softs).mean(0))
+
+
+class NoiselessSoftmax(Surrogate):
+    """softmax(α/τ_b) with τ_b = 1, the default; the temperature it is called with is another's."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Softmax()(logits, 1.0, generator)
+
+
+SURROGATES = {
+    "straight_through": GumbelSoftmax(),
+    "reinmax": HeunOfStraightThrough(),
+    "gumbel_rao": ConditionalMixture(),
+    "decoupled_straight_through": NoiselessSoftmax(),
+}
+
+
+def test_the_table_has_nine_samplers() -> None:
+    assert list(SAMPLERS) == [
+        "softmax",
+        "gumbel_softmax",
+        "straight_through",
+        "gumbel_max",
+        "reinmax",
+        "gumbel_rao",
+        "decoupled_straight_through",
+        "dirichlet",
+        "uniform",
+    ]
+
+
+def test_the_laws_of_the_samplers() -> None:
+    """Every other sampler's argmax follows its probabilities."""
+    laws_declared = {name: law_of(SAMPLERS[name]()) for name in SAMPLERS}
+    assert {n: law for n, law in laws_declared.items() if law != "argmax"} == {
+        "decoupled_straight_through": "tempered argmax",
+        "dirichlet": "mean",
+    }
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -38,11 +113,19 @@ def test_every_sampler_keeps_the_contract(name: str) -> None:
     check_sampler(SAMPLERS[name](), surrogate=SURROGATES.get(name))
 
 
-@pytest.mark.parametrize("name", ["gumbel_softmax", "straight_through", "uniform"])
+RANDOM = [name for name in SAMPLERS if name not in ("softmax", "dirichlet")]
+
+
+@pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("tau", [0.1, 1.0, 10.0])
 def test_argmax_frequencies_at_other_seeds(name: str, tau: float) -> None:
     """One seed could be lucky: p-values of three are not all small, at every temperature."""
     assert max(chi_square_p(SAMPLERS[name](), tau, 10_000, seed) for seed in (11, 12, 13)) > 0.05
+
+
+def test_the_mean_law_at_other_seeds() -> None:
+    for p_values in zip(*(mean_p(Dirichlet(), 1.0, 10_000, seed) for seed in (11, 12, 13)), strict=True):
+        assert max(p_values) > 0.05
 
 
 # --- values and gradients in closed form ---------------------------------------------------------
@@ -289,9 +372,55 @@ class ChangesLogits(Broken):
         return GumbelSoftmax()(logits, tau, generator)
 
 
+class Shrunk(Broken):
+    """A sampler's gradient times 0.9, so that it is biased; under a law of the mean."""
+
+    law: ClassVar[Law] = "mean"
+
+    def __init__(self, inner: Sampler, uses_temperature: bool) -> None:
+        self.inner = inner
+        self.uses_temperature = uses_temperature  # type: ignore[misc]
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        weights = self.inner(logits, tau, generator).weights
+        return Sample(_scale_gradient(weights, 0.9))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return self.inner.probabilities(logits)
+
+
+class MeanOfGumbelSoftmax(Broken):
+    """The argmax follows softmax(α), the mean does not."""
+
+    law: ClassVar[Law] = "mean"
+
+
+class ArgmaxOfDirichlet(Dirichlet):
+    law: ClassVar[Law] = "argmax"
+
+
+class UntemperedDraw(DecoupledStraightThrough):
+    law: ClassVar[Law] = "argmax"
+
+
+class TemperedGumbelSoftmax(Broken):
+    law: ClassVar[Law] = "tempered argmax"
+
+
+class Misspelt(Broken):
+    law: ClassVar[str] = "argmx"
+
+
 @pytest.mark.parametrize(
     ("sampler", "law"),
     [
+        (Shrunk(Dirichlet(), False), laws.MEAN_GRADIENT),
+        (Shrunk(Softmax(), True), laws.PATHWISE),  # not random: finite differences are not waived
+        (MeanOfGumbelSoftmax(), laws.MEAN),
+        (ArgmaxOfDirichlet(), laws.FREQUENCIES),
+        (UntemperedDraw(), laws.FREQUENCIES),
+        (TemperedGumbelSoftmax(), laws.FREQUENCIES),
+        (Misspelt(), laws.LAW),
         (Unnormalised(), laws.SIMPLEX),
         (Naive(), laws.SIMPLEX),
         (GlobalNoise(), laws.GLOBAL),
@@ -316,6 +445,13 @@ def test_the_contract_catches(sampler: Sampler, law: str) -> None:
         torch.set_rng_state(state)
     assert caught.value.law == law
     assert law in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"samples": 11}, {"samples": 1}], ids=str)
+def test_the_surrogate_of_gumbel_rao_tells_the_number_of_samples(wrong: dict[str, int]) -> None:
+    with pytest.raises(BrokenLaw) as error:
+        check_sampler(GumbelRao(**wrong), surrogate=SURROGATES["gumbel_rao"])
+    assert error.value.law == laws.SURROGATE
 
 
 @pytest.mark.parametrize(("scale", "caught"), [(1.0, False), (1.001, True)])

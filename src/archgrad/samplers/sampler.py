@@ -6,12 +6,19 @@ independent searches.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
+
+Law = Literal["argmax", "tempered argmax", "mean"]
+"""What a random sampler's `probabilities` say of a draw z at temperature τ (`law_of`).
+
+"argmax": argmax z ~ probabilities(α) at every τ. "tempered argmax": argmax z ~ probabilities(α/τ).
+"mean": E[z] = probabilities(α), and E[dz/dα] is its derivative; nothing is said of the argmax.
+"""
 
 
 class Sampler(Protocol):
@@ -19,6 +26,8 @@ class Sampler(Protocol):
 
     Law: rows sum to 1; a draw is a function of its arguments and the generator alone; the global
     random state is untouched; a sampler with `one_active` is exactly one-hot in the forward pass.
+    `probabilities` tell how draws are distributed, in the sense of the class attribute `law`, a `Law`;
+    a class without it has "argmax".
     """
 
     uses_temperature: ClassVar[bool]
@@ -29,6 +38,11 @@ class Sampler(Protocol):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution over candidates [..., E, K] that the logits stand for."""
+
+
+def law_of(sampler: Sampler) -> str:
+    """The declared law of a sampler, "argmax" where it declares none. Not checked to be a `Law`."""
+    return str(getattr(sampler, "law", "argmax"))
 
 
 def active_rows(index: Tensor) -> tuple[tuple[int, ...], ...]:

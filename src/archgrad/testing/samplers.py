@@ -9,6 +9,7 @@ import pickle
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import MissingExtra
-from archgrad.samplers.sampler import Sampler
+from archgrad.samplers.sampler import Law, Sampler, law_of
 from archgrad.testing.law import require, require_close, require_identical
 
 SIMPLEX = "rows of a sample are non-negative and sum to 1"
@@ -25,6 +26,9 @@ PROBABILITIES = "probabilities are a distribution over candidates"
 REPEATABLE = "a draw is a function of its arguments and the generator alone"
 GLOBAL = "the global random state is untouched"
 FREQUENCIES = "argmax frequencies of a random sampler pass a chi-square test against its probabilities"
+LAW = "the law that a sampler declares is one of those there are"
+MEAN = "draws of a random sampler with the law 'mean' average to its probabilities"
+MEAN_GRADIENT = "gradients of a random sampler with the law 'mean' average to that of its probabilities"
 ONE_HOT = "a sampler with one_active is exactly one-hot in the forward pass"
 ACTIVE = "every candidate with weight is active, and with one_active no other"
 TEMPERATURE = "uses_temperature says whether the temperature changes weights or gradients"
@@ -46,11 +50,15 @@ def check_sampler(
 ) -> None:
     """Check a sampler's laws, in float64, float32 and bfloat16.
 
+    How a random sampler's draws are compared with its probabilities its class attribute `law` says
+    (`archgrad.samplers.sampler.Law`): the argmax by chi-square or, under the law "mean", the mean of
+    draws and of gradients, which then takes the place of finite differences at a fixed generator.
+
     Args:
         sampler: the part.
         surrogate: for a hard sampler the soft one whose gradient it borrows, drawing the same noise
             from the same generator; without it only the gradient's finiteness is checked.
-        draws: draws of the chi-square test, per temperature.
+        draws: draws of the statistical tests, per temperature.
         significance: smallest p-value accepted; the draws are fixed by `seed`, so it is no flaky test.
         seed: seed of all draws.
 
@@ -62,19 +70,26 @@ def check_sampler(
     _check_repeatable(sampler, seed)
     _check_extremes(sampler, seed)
     _check_temperature(sampler, seed)
+    law = law_of(sampler)
+    require(law in get_args(Law), LAW, f"declared {law!r}, there are {get_args(Law)}")
+    averaged = law == "mean" and _is_random(sampler, seed)
     if _is_random(sampler, seed):
         for tau in _TEMPERATURES:
-            p = chi_square_p(sampler, tau, draws, seed)
-            require(
-                p >= significance,
-                FREQUENCIES,
-                f"p = {p:.2e} < {significance:.0e} at τ = {tau}, {draws} draws",
-            )
-    _check_gradient(sampler, surrogate, seed)
+            if averaged:
+                of_draws, of_gradients = mean_p(sampler, tau, draws, seed)
+                found = {MEAN: of_draws, MEAN_GRADIENT: of_gradients}
+            else:
+                found = {FREQUENCIES: chi_square_p(sampler, tau, draws, seed)}
+            for name, p in found.items():
+                detail = f"p = {p:.2e} < {significance:.0e} at τ = {tau}, {draws} draws"
+                require(p >= significance, name, detail)
+    _check_gradient(sampler, surrogate, seed, averaged=averaged)
 
 
 def chi_square_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> float:
     """p-value of `draws` argmaxes at temperature `tau` against the sampler's probabilities (K = 5).
+
+    Against those of α, or under the law "tempered argmax" of α/τ.
 
     Raises:
         MissingExtra: SciPy is not installed.
@@ -86,8 +101,40 @@ def chi_square_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> flo
     row = torch.tensor(_LOGITS[:1], dtype=torch.float64)
     drawn = sampler(row.expand(draws, -1), tau, _generator(seed)).weights.argmax(dim=-1)
     observed = torch.bincount(drawn, minlength=row.shape[1]).double()
-    expected = draws * sampler.probabilities(row)[0].double()
+    followed = row / tau if law_of(sampler) == "tempered argmax" else row
+    expected = draws * sampler.probabilities(followed)[0].double()
     return float(chisquare(observed.numpy(), (expected * draws / expected.sum()).numpy()).pvalue)
+
+
+def mean_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> tuple[float, float]:
+    """p-values of the mean of `draws` draws against probabilities(α), and of that of their gradients.
+
+    K = 5. The gradient is that of a weighted sum of the K weights. Both by a normal test of each of
+    the K numbers, the smallest p-value times K (Bonferroni).
+
+    Raises:
+        MissingExtra: SciPy is not installed.
+    """
+    row = torch.tensor(_LOGITS[:1], dtype=torch.float64, requires_grad=True)
+    cotangent = _cotangent()[0]
+    wanted = sampler.probabilities(row)[0]
+    slope = _gradient((cotangent * wanted).sum(), row)[0]
+    rows = row.detach().expand(draws, -1).clone().requires_grad_()
+    weights = sampler(rows, tau, _generator(seed)).weights
+    gradients = _gradient((cotangent * weights).sum(), rows)
+    return _normal_p(weights.detach(), wanted.detach()), _normal_p(gradients, slope)
+
+
+def _normal_p(drawn: Tensor, mean: Tensor) -> float:
+    """p-value of the draws [N, K] having the mean [K]."""
+    try:
+        from scipy.stats import norm
+    except ImportError:
+        raise MissingExtra("dev", "SciPy", "the test of a sampler's mean") from None
+    error = drawn.std(dim=0) / len(drawn) ** 0.5
+    # a number that never varies has no error: the tiny term makes it equal or infinitely wrong
+    score = (drawn.mean(dim=0) - mean).abs() / (error + torch.finfo(drawn.dtype).eps)
+    return min(1.0, float(2 * norm.sf(float(score.max())) * len(mean)))
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -220,10 +267,12 @@ def _pull_back(
 ) -> Tensor:
     """d(Σ cotangent·weights)/dα [E, K]; zeros where the sampler has no gradient."""
     logits = _logits()
-    weights = sampler(logits, tau, _generator(seed)).weights
-    if not weights.requires_grad:
-        return torch.zeros_like(logits)
-    return torch.autograd.grad((cotangent * weights).sum(), logits)[0]
+    return _gradient((cotangent * sampler(logits, tau, _generator(seed)).weights).sum(), logits)
+
+
+def _gradient(value: Tensor, of: Tensor) -> Tensor:
+    """d value/d of; zeros where the value has no graph."""
+    return torch.autograd.grad(value, of)[0] if value.requires_grad else torch.zeros_like(of)
 
 
 def _cotangent() -> Tensor:
@@ -246,7 +295,8 @@ def _check_temperature(sampler: Sampler, seed: int) -> None:
     )
 
 
-def _check_gradient(sampler: Sampler, surrogate: Sampler | None, seed: int) -> None:
+def _check_gradient(sampler: Sampler, surrogate: Sampler | None, seed: int, *, averaged: bool) -> None:
+    """Against the surrogate or finite differences; neither where the mean gradient was checked."""
     for tau in (0.3, 1.0, 3.0):
         where = f"τ = {tau}"
         cotangent = _cotangent()
@@ -257,7 +307,7 @@ def _check_gradient(sampler: Sampler, surrogate: Sampler | None, seed: int) -> N
         if surrogate is not None:
             wanted = _pull_back(surrogate, cotangent, tau, seed)
             require_close(SURROGATE, found, wanted, 1e-12, where)
-        elif not sampler.one_active:
+        elif not sampler.one_active and not averaged:
             wanted = _finite_differences(sampler, cotangent, tau, seed)
             require_close(PATHWISE, found, wanted, 1e-7, where)
 

@@ -1,0 +1,37 @@
+"""Gumbel-max: an exact draw of one candidate, without gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.sampler import active_rows
+
+
+@dataclass(frozen=True)
+class GumbelMax:
+    """z = one-hot(argmax(α + G)), P(z = e_k) = softmax(α)_k; no gradient to the logits.
+
+    What the estimators with a gradient draw in their forward pass. Alone it is for logits that are not
+    trained: to draw cells in proportion to logits that were learned or given.
+
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2.
+    """
+
+    uses_temperature: ClassVar[bool] = False
+    one_active: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        """Weights [..., E, K], exactly one-hot."""
+        index = (logits + gumbel_noise(logits, generator)).detach().argmax(dim=-1)
+        weights = torch.nn.functional.one_hot(index, logits.shape[-1]).to(logits)
+        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """softmax(α) [..., E, K]."""
+        return torch.softmax(logits, dim=-1)

@@ -1,0 +1,52 @@
+"""ReinMax: straight-through of second order. One candidate of each choice runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.sampler import active_rows
+from archgrad.samplers.softmax_tangent import softmax_tangent
+
+
+@dataclass(frozen=True)
+class ReinMax:
+    """Forward D = one-hot(argmax(α + G)); backward 2·J(p) − ½·J(π), with J(p) = diag(p) − p pᵀ.
+
+    π = softmax(α), p = (D + softmax(α/τ))/2. Straight-through takes f(D) − f(D') for a step of Euler's
+    method, this for one of Heun's: (∇f(D) + ∇f(D'))·(D − D')/2, exact where f is quadratic. So at τ = 1
+
+        E[∇f(D)ᵀ (2·J(p) − ½·J(π))] = d E[f(D)]/dα    for every quadratic f, any K,
+
+    and for any f that is quadratic in each choice alone, the others held. At another τ it is biased.
+
+    That needs ∂f/∂z of all K candidates, as on a landscape. In a network only the drawn candidate k
+    runs and ∂f/∂z is taken as zero for the others; at τ = 1 what is left is (∂f/∂z_k)·(D − π)/2:
+    half the score-function gradient with ∂f/∂z_k as reward, unbiased (but for the ½) for linear f.
+
+    Source: Liu et al. 2023 (arXiv 2304.08612), algorithm 2; the authors advise τ ≥ 1.
+    """
+
+    uses_temperature: ClassVar[bool] = True
+    one_active: ClassVar[bool] = True
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        """Weights [..., E, K], exactly one-hot."""
+        index = (logits + gumbel_noise(logits, generator)).detach().argmax(dim=-1)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        drawn = torch.nn.functional.one_hot(index, logits.shape[-1]).to(logits.device, dtype)
+        alpha = logits.detach().to(dtype)
+        halfway = (drawn + torch.softmax(alpha / tau, dim=-1)) / 2
+        tangent = 2 * softmax_tangent(logits, halfway)
+        tangent = tangent - softmax_tangent(logits, torch.softmax(alpha, dim=-1)) / 2
+        weights = (tangent + drawn).to(logits.dtype)
+        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """softmax(α) [..., E, K]."""
+        return torch.softmax(logits, dim=-1)

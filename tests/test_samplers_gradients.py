@@ -1,0 +1,352 @@
+"""Samplers with a gradient of their own against exact values: enumerations, quadrature, known laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from archgrad.errors import UserError
+from archgrad.samplers.decoupled_straight_through import DecoupledStraightThrough
+from archgrad.samplers.dirichlet import Dirichlet, log_concentration
+from archgrad.samplers.gumbel_max import GumbelMax
+from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_rao import GumbelRao, conditional_gumbel
+from archgrad.samplers.reinmax import ReinMax
+from archgrad.samplers.sampler import Sampler
+from archgrad.samplers.softmax_tangent import softmax_tangent
+from archgrad.samplers.straight_through import StraightThrough
+from archgrad.testing.samplers import chi_square_p
+
+DOUBLE = torch.float64
+ALPHA = torch.tensor([0.4, -0.3, 0.8, 0.1], dtype=DOUBLE)
+Objective = Callable[[Tensor], Tensor]  # one-hot rows [N, E, K] -> [N]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def quadratic(choices: int, candidates: int) -> Objective:
+    """xᵀAx + b·x of all weights together, A not symmetric and without structure."""
+    size = choices * candidates
+    a = torch.randn(size, size, generator=seeded(1), dtype=DOUBLE)
+    b = torch.randn(size, generator=seeded(2), dtype=DOUBLE)
+    return lambda z: ((z.flatten(1) @ a) * z.flatten(1)).sum(-1) + z.flatten(1) @ b
+
+
+def exact_gradient(objective: Objective, alpha: Tensor) -> Tensor:
+    """d E[f(D)]/dα [E, K] as the sum over all K^E outcomes."""
+    leaf = alpha.clone().requires_grad_()
+    log_p = torch.log_softmax(leaf, dim=-1)
+    total = torch.zeros((), dtype=DOUBLE)
+    for outcome in product(range(alpha.shape[1]), repeat=alpha.shape[0]):
+        drawn = torch.nn.functional.one_hot(torch.tensor(outcome), alpha.shape[1]).double()
+        total = total + (log_p * drawn).sum().exp() * objective(drawn[None])[0]
+    return torch.autograd.grad(total, leaf)[0]
+
+
+def gradients(
+    sampler: Sampler, objective: Objective, alpha: Tensor, tau: float, draws: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """For each draw the estimate df(z)/dα and the drawn weights, both [N, E, K]."""
+    rows = alpha.expand(draws, *alpha.shape).clone().requires_grad_()
+    weights = sampler(rows, tau, seeded(seed)).weights
+    (found,) = torch.autograd.grad(objective(weights).sum(), rows)
+    return found, weights.detach()
+
+
+def expected_gradient(
+    sampler: Sampler, objective: Objective, alpha: Tensor, tau: float, law: Tensor
+) -> Tensor:
+    """E of an estimator that is a function of the draw alone, summed over all outcomes.
+
+    law: the distribution of each choice's draw [E, K]. Every outcome has to turn up in 4,000 draws,
+    and all draws of one outcome have to give one gradient.
+    """
+    found, drawn = gradients(sampler, objective, alpha, tau, 4000)
+    index = drawn.argmax(-1)
+    total = torch.zeros_like(alpha)
+    for outcome in product(range(alpha.shape[1]), repeat=alpha.shape[0]):
+        mine = found[(index == torch.tensor(outcome)).all(-1)]
+        assert len(mine) > 0
+        torch.testing.assert_close(mine, mine[:1].expand_as(mine), rtol=0, atol=1e-13)
+        probability = torch.stack([law[e, k] for e, k in enumerate(outcome)]).prod()
+        total += probability * mine[0]
+    return total
+
+
+# --- ReinMax -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("choices", "candidates"), [(1, 2), (1, 3), (1, 4), (2, 3)])
+def test_reinmax_is_exact_for_quadratics_and_straight_through_is_not(choices: int, candidates: int) -> None:
+    alpha = torch.stack([ALPHA, ALPHA.flip(0)])[:choices, :candidates]
+    objective, law = quadratic(choices, candidates), torch.softmax(alpha, dim=-1)
+    exact = exact_gradient(objective, alpha)
+    reinmax = expected_gradient(ReinMax(), objective, alpha, 1.0, law)
+    torch.testing.assert_close(reinmax, exact, rtol=0, atol=1e-13)
+    first_order = expected_gradient(DecoupledStraightThrough(), objective, alpha, 1.0, law)
+    assert float((first_order - exact).abs().max()) > 0.05 * float(exact.abs().max())
+    at_two = expected_gradient(ReinMax(), objective, alpha, 2.0, law)
+    assert float((at_two - exact).abs().max()) > 0.01 * float(exact.abs().max())
+
+
+def test_straight_through_gumbel_is_biased_for_a_quadratic_too() -> None:
+    """What ReinMax is compared with in its paper: by Monte Carlo, 20 standard errors off."""
+    alpha, objective = ALPHA[None, :3], quadratic(1, 3)
+    found, _ = gradients(StraightThrough(), objective, alpha, 1.0, 20_000)
+    error = found.mean(0) - exact_gradient(objective, alpha)
+    assert float((error.abs() / (found.std(0) / 20_000**0.5)).max()) > 20
+
+
+def test_reinmax_is_of_second_order() -> None:
+    """f(z) = exp(h·c·z): the error of ReinMax falls as h³, that of straight-through as h²."""
+    alpha, c = ALPHA[None], torch.tensor([0.9, -0.5, 0.2, -1.1], dtype=DOUBLE)
+    law, steps = torch.softmax(alpha, dim=-1), torch.tensor([0.2, 0.1, 0.05, 0.025], dtype=DOUBLE)
+
+    def order(sampler: Sampler) -> float:
+        errors = []
+        for h in steps:
+
+            def objective(z: Tensor, h: Tensor = h) -> Tensor:
+                return torch.exp(h * (z[:, 0] @ c))
+
+            found = expected_gradient(sampler, objective, alpha, 1.0, law)
+            errors.append((found - exact_gradient(objective, alpha)).norm())
+        x, y = steps.log(), torch.stack(errors).log()
+        return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+    assert order(ReinMax()) == pytest.approx(3, abs=0.2)
+    assert order(DecoupledStraightThrough()) == pytest.approx(2, abs=0.2)
+
+
+def test_reinmax_with_one_candidate_run_is_half_the_score_function() -> None:
+    """With dL/dz = g on the drawn candidate k alone: dL/dα = g·(e_k − π)/2."""
+    g = torch.tensor([1.3, -2.0, 0.4, 0.7], dtype=DOUBLE)
+    pi = torch.softmax(ALPHA, dim=-1)
+    rows = ALPHA.expand(200, 1, 4).clone().requires_grad_()
+    weights = ReinMax()(rows, 1.0, seeded()).weights
+    drawn = weights.detach()
+    (found,) = torch.autograd.grad((weights * drawn * g).sum(), rows)
+    torch.testing.assert_close(found, (drawn * g).sum(-1, keepdim=True) * (drawn - pi) / 2)
+    assert len(set(drawn.argmax(-1).flatten().tolist())) == 4
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32, torch.bfloat16])
+def test_softmax_tangent_is_zero_and_has_the_jacobian(dtype: torch.dtype) -> None:
+    logits = torch.tensor([1e4, -1e4, 0.3], dtype=dtype)
+    at = torch.tensor([0.0, 0.25, 0.75], dtype=torch.promote_types(dtype, torch.float32))
+    assert torch.equal(softmax_tangent(logits, at), torch.zeros_like(at))
+    jacobian = torch.autograd.functional.jacobian(lambda a: softmax_tangent(a, at), logits)
+    wanted = (torch.diag(at) - torch.outer(at, at)).to(dtype)
+    torch.testing.assert_close(jacobian, wanted, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+# --- Gumbel-max and decoupled straight-through ---------------------------------------------------
+
+
+def test_gumbel_max_draws_what_straight_through_draws_and_has_no_gradient() -> None:
+    logits = ALPHA.expand(500, 4).clone().requires_grad_()
+    sample = GumbelMax()(logits, 1.0, seeded(4))
+    other = StraightThrough()(logits, 0.1, seeded(4))
+    assert not sample.weights.requires_grad
+    assert torch.equal(sample.weights, other.weights.detach())
+    assert sample.active == other.active
+    assert sample.one_hot
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
+def test_decoupled_draws_at_the_schedule_s_temperature(tau: float) -> None:
+    """Its draws at τ are those of Gumbel-max from α/τ; from α they would be another distribution."""
+    rows = ALPHA.expand(20_000, 4)
+    drawn = DecoupledStraightThrough()(rows, tau, seeded(6)).weights
+    assert torch.equal(drawn, GumbelMax()(rows / tau, 1.0, seeded(6)).weights)
+    if tau != 1.0:
+        assert not torch.equal(drawn, GumbelMax()(rows, 1.0, seeded(6)).weights)
+
+
+@pytest.mark.parametrize("backward_tau", [0.4, 1.0, 2.5])
+def test_decoupled_gradient_by_hand(backward_tau: float) -> None:
+    """∂z_j/∂α_k = q_j(δ_jk − q_k)/τ_b, whatever is drawn and at whatever temperature."""
+    q = torch.softmax(ALPHA / backward_tau, dim=-1)
+    wanted = (torch.diag(q) - torch.outer(q, q)) / backward_tau
+    sampler = DecoupledStraightThrough(backward_tau=backward_tau)
+    for tau in (0.3, 5.0):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda a, tau=tau: sampler(a[None], tau, seeded(9)).weights[0], ALPHA
+        )
+        torch.testing.assert_close(jacobian, wanted, rtol=0, atol=1e-14)
+
+
+def test_decoupled_is_unbiased_where_the_objective_is_linear_in_each_choice() -> None:
+    a = torch.randn(3, 3, generator=seeded(1), dtype=DOUBLE)
+    alpha = torch.stack([ALPHA, ALPHA.flip(0)])[:, :3]
+
+    def bilinear(z: Tensor) -> Tensor:
+        return ((z[:, 0] @ a) * z[:, 1]).sum(-1)
+
+    exact = exact_gradient(bilinear, alpha)
+    law = torch.softmax(alpha, dim=-1)
+    found = expected_gradient(DecoupledStraightThrough(), bilinear, alpha, 1.0, law)
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-14)
+    other = expected_gradient(DecoupledStraightThrough(backward_tau=2.0), bilinear, alpha, 1.0, law)
+    assert float((other - exact).abs().max()) > 0.1 * float(exact.abs().max())
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf"), float("nan"), "1", True])
+def test_backward_tau_is_checked(wrong: float) -> None:
+    with pytest.raises(UserError, match=r"backward_tau is a finite number above 0, got"):
+        DecoupledStraightThrough(backward_tau=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.0, True])
+def test_the_number_of_conditional_samples_is_checked(wrong: int) -> None:
+    with pytest.raises(UserError, match=r"samples is a whole number from 1, got"):
+        GumbelRao(samples=wrong)
+
+
+# --- Gumbel-Rao ----------------------------------------------------------------------------------
+
+
+def test_conditional_gumbels_have_the_law_of_gumbels() -> None:
+    """With the index drawn too each α_k + G_k is Gumbel; the largest is Gumbel(log Z) for any index."""
+    from scipy.stats import gumbel_r, kstest
+
+    rows = ALPHA.expand(5000, 4)
+    index = (rows + gumbel_noise(rows, seeded(1))).argmax(-1)
+    drawn = conditional_gumbel(rows, index, 2, seeded(2))
+    assert drawn.shape == (2, 5000, 4)
+    assert torch.equal(drawn.argmax(-1), index.expand(2, -1))
+    log_z = float(torch.logsumexp(ALPHA, 0))
+    for s in range(2):
+        for k in range(4):
+            assert kstest(drawn[s, :, k].numpy(), gumbel_r(loc=float(ALPHA[k])).cdf).pvalue > 1e-3
+            largest = drawn[s, index == k, k].numpy()
+            assert kstest(largest, gumbel_r(loc=log_z).cdf).pvalue > 1e-3
+
+
+def two_candidate_moments(tau: float, slopes: tuple[float, float]) -> tuple[float, float, float]:
+    """Mean of dL/dα_0 for K = 2, its variance, and the variance of its mean given the draw.
+
+    Y_0 − Y_1 = α_0 − α_1 + L with L logistic, the first is drawn where that is positive, and the estimate is
+    c_D·h with h = σ(1 − σ)/τ, σ = sigmoid((Y_0 − Y_1)/τ), c_D = g_0 − g_1 at the draw. Midpoint rule.
+    """
+    u = (torch.arange(400_000, dtype=DOUBLE) + 0.5) / 400_000
+    gap = ALPHA[0] - ALPHA[1] + torch.log(u) - torch.log1p(-u)
+    sigma = torch.sigmoid(gap / tau)
+    h = sigma * (1 - sigma) / tau
+    mean = torch.zeros((), dtype=DOUBLE)
+    square, between = mean.clone(), mean.clone()
+    for c, mine in zip(slopes, (h[gap > 0], h[gap <= 0]), strict=True):
+        share = len(mine) / len(h)
+        mean += share * c * mine.mean()
+        square += share * c**2 * mine.square().mean()
+        between += share * c**2 * mine.mean() ** 2
+    return float(mean), float(square - mean**2), float(between - mean**2)
+
+
+@pytest.mark.parametrize("tau", [0.3, 1.0])
+def test_gumbel_rao_has_the_mean_of_straight_through_and_the_variance_of_theory(tau: float) -> None:
+    """Var_S = Var(E[·|D]) + (Var_1 − Var(E[·|D]))/S: within 3.5 standard errors of the exact numbers.
+
+    Six numbers with |z| < 3.5 each: all hold with probability 0.997 over seeds; the seed is fixed.
+    """
+    slopes, draws = (2.0, -0.5), 20_000
+
+    def objective(z: Tensor) -> Tensor:  # c_D = 2 where the first is drawn, −½ where the second
+        return 1.0 * z[:, 0, 0].square() + 0.25 * z[:, 0, 1].square()
+
+    mean, variance, between = two_candidate_moments(tau, slopes)
+    samplers: list[tuple[Sampler, int]] = [(StraightThrough(), 1)]
+    samplers += [(GumbelRao(samples=s), s) for s in (1, 16)]
+    for sampler, samples in samplers:
+        found = gradients(sampler, objective, ALPHA[None, :2], tau, draws, seed=samples)[0][:, 0, 0]
+        wanted = between + (variance - between) / samples
+        assert abs(float(found.mean()) - mean) < 3.5 * (wanted / draws) ** 0.5
+        squares = (found - mean).square()
+        assert abs(float(squares.mean()) - wanted) < 3.5 * float(squares.std()) / draws**0.5
+
+
+def test_gumbel_rao_has_lower_variance_than_straight_through() -> None:
+    """K = 4, total variance over the logits: the difference is 10 standard errors, the means agree."""
+    alpha, objective, tau, draws = ALPHA[None], quadratic(1, 4), 0.3, 8000
+    found = [
+        gradients(sampler, objective, alpha, tau, draws, seed)[0][:, 0]
+        for seed, sampler in enumerate((StraightThrough(), GumbelRao(samples=16)))
+    ]
+    spread = [(g - g.mean(0)).square().sum(-1) for g in found]
+    error = (sum(s.var() for s in spread) / draws) ** 0.5
+    assert float((spread[0].mean() - spread[1].mean()) / error) > 10
+    apart = (found[0].mean(0) - found[1].mean(0)).abs()
+    assert float((apart / ((found[0].var(0) + found[1].var(0)) / draws).sqrt()).max()) < 3.5
+
+
+# --- Dirichlet -----------------------------------------------------------------------------------
+
+
+def test_the_concentration_is_elu_plus_one() -> None:
+    alpha = torch.tensor([-25.0, -3.0, -0.5, 0.0, 0.5, 9e3], dtype=DOUBLE)
+    elu = torch.nn.functional.elu(alpha) + 1
+    torch.testing.assert_close(log_concentration(alpha).exp(), elu, rtol=1e-4, atol=0)
+    torch.testing.assert_close(log_concentration(alpha)[1:].exp(), elu[1:], rtol=1e-13, atol=0)
+    torch.testing.assert_close(Dirichlet().probabilities(alpha), elu / elu.sum(), rtol=1e-4, atol=1e-15)
+    assert torch.equal(log_concentration(torch.tensor([-1e4])), torch.tensor([-30.0]))
+
+
+def test_each_dirichlet_weight_is_a_beta_variable() -> None:
+    from scipy.stats import beta, kstest
+
+    alpha = torch.tensor([-1.0, 0.0, 2.5], dtype=DOUBLE)
+    concentration = torch.nn.functional.elu(alpha) + 1
+    drawn = Dirichlet()(alpha.expand(5000, 3), 1.0, seeded(3)).weights
+    for k in range(3):
+        mine = float(concentration[k])
+        assert kstest(drawn[:, k].numpy(), beta(mine, float(concentration.sum()) - mine).cdf).pvalue > 1e-3
+
+
+def test_dirichlet_gradient_of_a_second_moment() -> None:
+    """E[z_0²] = β_0(β_0 + 1)/(s(s + 1)), s = Σβ: its gradient is the mean of 20,000, to 3.5 errors."""
+    alpha = torch.tensor([0.5, -1.0, 1.5], dtype=DOUBLE, requires_grad=True)
+    beta = torch.nn.functional.elu(alpha) + 1
+    s = beta.sum()
+    (exact,) = torch.autograd.grad(beta[0] * (beta[0] + 1) / (s * (s + 1)), alpha)
+    found, _ = gradients(Dirichlet(), lambda z: z[:, 0, 0].square(), alpha.detach()[None], 1.0, 20_000)
+    error = found[:, 0].std(0) / 20_000**0.5
+    assert float(((found[:, 0].mean(0) - exact).abs() / error).max()) < 3.5
+    assert float((exact.abs() / error).min()) > 20  # so that a gradient wrong by a fifth would show
+
+
+def test_the_gamma_gradient_is_that_of_the_quantile() -> None:
+    """PyTorch's dY/dβ against differences of the inverse distribution function; it is good to 1e-3."""
+    from scipy.special import gammainc, gammaincinv
+
+    for shape in (1.05, 1.7, 12.0):
+        concentration = torch.full((500,), shape, dtype=DOUBLE, requires_grad=True)
+        drawn = torch._standard_gamma(concentration, seeded(5))
+        (found,) = torch.autograd.grad(drawn.sum(), concentration)
+        level = gammainc(shape, drawn.detach().numpy())
+        wanted = (gammaincinv(shape + 1e-5, level) - gammaincinv(shape - 1e-5, level)) / 2e-5
+        torch.testing.assert_close(found, torch.from_numpy(wanted), rtol=1e-3, atol=0)
+
+
+def test_small_concentrations_give_one_hot_draws_in_their_proportion() -> None:
+    """As β → 0 the draw tends to one-hot(k) with probability β_k/Σβ: chi-square, 20,000 draws."""
+    from scipy.stats import chisquare
+
+    share = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=DOUBLE)
+    alpha = share.log() - 20
+    drawn = Dirichlet()(alpha.expand(20_000, 4), 1.0, seeded(7)).weights
+    assert float(drawn.max(-1).values.min()) > 1 - 1e-9
+    counts = torch.bincount(drawn.argmax(-1), minlength=4).numpy()
+    assert chisquare(counts, 20_000 * share.numpy()).pvalue > 1e-3
+
+
+def test_the_argmax_of_a_dirichlet_draw_does_not_follow_its_probabilities() -> None:
+    """Hence its law; the larger the concentrations, the less."""
+    assert chi_square_p(Dirichlet(), 1.0, 20_000) < 1e-12
+    alpha = torch.tensor([9000.0, 11_000.0], dtype=DOUBLE).expand(1000, 2)
+    assert bool((Dirichlet()(alpha, 1.0, seeded()).weights.argmax(-1) == 1).all())
