@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from record import record
 
-METHODS = ("darts", "darts-2nd", "snas", "gdas", "random")
+METHODS = ("snas", "darts", "gdas", "random", "darts-2nd")
 
 
 def subset(name: str, path: str | None, images: int, target: Path) -> None:
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--controls", type=int, default=3, help="random architectures a seed")
+    parser.add_argument("--once", nargs="*", default=[], help="methods that get one seed only")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "SEED", "CONTROLS"), help=argparse.SUPPRESS)
     parser.add_argument("--subset", help=argparse.SUPPRESS)
@@ -141,7 +142,12 @@ def main() -> None:
             print(f"{method:<10} seed {seed}  {result['test_accuracy']:.2%}", file=sys.stderr, flush=True)
             return result
 
-        jobs = [(method, seed) for seed in range(arguments.seeds) for method in arguments.methods]
+        jobs = [
+            (method, seed)
+            for seed in range(arguments.seeds)
+            for method in arguments.methods
+            if seed == 0 or method not in arguments.once
+        ]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             runs = list(pool.map(launch, jobs))
 

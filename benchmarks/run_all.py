@@ -9,14 +9,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SMALL = [
-    "--images", "4000", "--seeds", "1", "search.epochs=8", "search.warmup_epochs=2", "train.epochs=12",
+    "--images", "1000", "--seeds", "1", "--controls", "2",
+    "search.epochs=6", "search.warmup_epochs=1", "train.epochs=10", "train.space.channels=8",
 ]  # fmt: skip
 JOBS: list[list[str]] = [
     ["straight_through.py"],
     ["loop_overhead.py"],
     ["layout_precision.py"],
     ["data_path.py"],
-    ["accuracy.py", "--data", "digits", "--controls", "2"],
+    ["accuracy.py", "--data", "digits", "--controls", "2", "--once", "darts-2nd"],
     ["accuracy.py", "--data", "fashion-mnist", *SMALL],
     ["accuracy.py", "--data", "cifar10", *SMALL],
 ]
