@@ -274,3 +274,10 @@ def test_a_yaml_file_may_write_numbers_with_an_exponent(tmp_path) -> None:
 def test_a_very_long_search_keeps_a_learning_rate_above_zero() -> None:
     given = {"method": "darts", "search": {"epochs": 100_000}}
     assert resolve(given, DataSize("digits", 1437, (1, 8, 8))).config.architecture.learning_rate > 0
+
+
+@pytest.mark.parametrize("key", ["data.name", "derive.rule", "sampler.name", "hypergradient.name"])
+def test_a_part_that_cannot_be_called_as_its_family_is_refused(key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(ConfigError, match=rf"{key}: 'math:sin' cannot be called as"):
+        check({section: {name: "math:sin"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import typing
 from collections.abc import Mapping
@@ -52,6 +53,7 @@ def check(given: Mapping[str, Any]) -> Config:
     problems += _setting_problems(config, names)
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
+        problems += _signature_problems(config)
     problems += momentum_problems(config)
     if "search.epochs" in keys:
         problems += warmup_problems(config)
@@ -75,6 +77,36 @@ def warmup_problems(config: Config) -> list[str]:
         return []
     warmup, epochs = config.search.warmup_epochs, config.search.epochs
     return [f"search.warmup_epochs: {warmup} leaves no epoch of {epochs} for the architecture"]
+
+
+def _signature_problems(config: Config) -> list[str]:
+    """Parts of the user's own that cannot be called as their family is."""
+    from archgrad.datasets import DATASETS
+    from archgrad.rules import RULES
+
+    sampler, hypergradient = config.sampler, config.hypergradient
+    calls: list[tuple[str, str, Any, tuple[str, ...], dict[str, Any]]] = [
+        ("data.name", config.data.name, DATASETS, ("path", "resize"), {}),
+        ("derive.rule", config.derive.rule, RULES, ("groups", "probabilities"), {}),
+        ("sampler.name", config.sampler.name, SAMPLERS, (), config.sampler.settings()),
+        (
+            "hypergradient.name",
+            config.hypergradient.name,
+            HYPERGRADIENTS,
+            (),
+            config.hypergradient.settings(),
+        ),
+    ]
+    problems = []
+    for key, name, table, arguments, settings in calls:
+        if ":" not in name or name.startswith(GIVEN):
+            continue
+        try:
+            inspect.signature(table[name]).bind(*arguments, **settings)
+        except (TypeError, ValueError):
+            wanted = ", ".join([*arguments, *(f"{k}=…" for k in settings)])
+            problems.append(f"{key}: {name!r} cannot be called as ({wanted}), as every {table.family} is")
+    return problems
 
 
 def gradient_problems(config: Config) -> list[str]:

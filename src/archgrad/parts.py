@@ -69,6 +69,8 @@ def torch_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("a search needs a device that computes")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
