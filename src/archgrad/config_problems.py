@@ -88,14 +88,8 @@ def _signature_problems(config: Config) -> list[str]:
     calls: list[tuple[str, str, Any, tuple[str, ...], dict[str, Any]]] = [
         ("data.name", config.data.name, DATASETS, ("path", "resize"), {}),
         ("derive.rule", config.derive.rule, RULES, ("groups", "probabilities"), {}),
-        ("sampler.name", config.sampler.name, SAMPLERS, (), config.sampler.settings()),
-        (
-            "hypergradient.name",
-            config.hypergradient.name,
-            HYPERGRADIENTS,
-            (),
-            config.hypergradient.settings(),
-        ),
+        ("sampler.name", sampler.name, SAMPLERS, (), sampler.settings()),
+        ("hypergradient.name", hypergradient.name, HYPERGRADIENTS, (), hypergradient.settings()),
     ]
     problems = []
     for key, name, table, arguments, settings in calls:
