@@ -442,4 +442,4 @@ def test_the_results_in_the_readme_are_those_of_the_benchmarks() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.split("<!-- results: begin", 1)[1].split("-->", 1)[1].split("<!-- results: end -->", 1)[0]
     assert block.strip() == printed.strip(), "run: python benchmarks/tables.py --write"
-    assert "Straight-through step" in block
+    assert "Test accuracy" in block
