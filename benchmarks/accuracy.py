@@ -60,8 +60,9 @@ def one(arguments: argparse.Namespace, method: str, seed: int, controls: int) ->
         else {"data": {"name": "npz", "path": arguments.subset, "flip": arguments.data != "digits"}},
         overrides(arguments.overrides),
     )
-    if method == "random" and "strength" in settings.get("cost", {}):
-        del settings["cost"]
+    if method == "random":  # it trains no logits, so it refuses what only they need
+        settings.get("cost", {}).pop("strength", None)
+        settings.get("search", {}).pop("warmup_epochs", None)
     with tempfile.TemporaryDirectory() as folder:
         run = search_run(settings, Path(folder) / "run")
         peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
