@@ -270,3 +270,34 @@ def test_a_one_hot_sample_has_the_gradients_of_the_product_to_second_order(netwo
 
     for ours, product in zip(derivatives(True), derivatives(False), strict=True):
         torch.testing.assert_close(ours, product, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_inactive_weights_are_added_as_scalars(network: Supernet, one_hot: bool) -> None:
+    """z_k·op_k(x) + Σ_{j≠k} z_j with z_j exactly 0: the output of the drawn candidates alone, by value."""
+    hard = [torch.eye(2, 2, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[1:2]]
+    z1, z2 = hard = [h.requires_grad_() for h in hard]
+    active = [((0,), (1,)), ((1,),)]
+    samples = [Sample(h, a, one_hot, True) for h, a in zip(hard, active, strict=True)]
+    c1, c2, c3, _ = network.choices()
+    h = z1[0, 0] * c1.options[0](X) + z1[0, 1]
+    h = z1[1, 0] + z1[1, 1] * c2.options[1](h)
+    h = z1[0, 0] * c3.options[0](h) + z1[0, 1]
+    wanted = z2[0, 0] + z2[0, 1] * torch.sigmoid(h) + z2[0, 2]
+    output = network(X, samples)
+    assert torch.equal(output, wanted)
+    assert torch.equal(output, network(X, [Sample(h.detach(), a, one_hot) for h, a, *_ in samples]))
+    ours = torch.autograd.grad(output.pow(3).sum(), hard)
+    for got, expected in zip(ours, torch.autograd.grad(wanted.pow(3).sum(), hard), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+        assert bool((got != 0).all())
+
+
+def test_scalars_run_nothing_more_and_cost_nothing_without_a_gradient(network: Supernet) -> None:
+    calls = calls_of(network)
+    samples = network.one_hot(Architecture({"first": "deep", "second": "narrow", "third": "sigmoid"}))
+    marked = [s._replace(weights=s.weights.requires_grad_(), inactive_as_scalars=True) for s in samples]
+    network(X, marked).sum().backward()
+    assert calls == {"first/deep": 2, "second/narrow": 1, "third/sigmoid": 1}
+    for sample in marked:
+        assert bool((sample.weights.grad != 0).all())

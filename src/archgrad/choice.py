@@ -30,11 +30,14 @@ class Sample(NamedTuple):
     weights: [E, K], the weight of every candidate; rows sum to 1.
     active: for each of the E choices the candidates that have to run, on the host; None means all.
     one_hot: each choice has one active candidate, of weight exactly 1: the product need not be computed.
+    inactive_as_scalars: a candidate that is not active adds its weight, exactly 0, as a number to every
+        output, as if it were the constant 1: its weight has the gradient Σ dL/dy and nothing more runs.
     """
 
     weights: Tensor
     active: tuple[tuple[int, ...], ...] | None = None
     one_hot: bool = False
+    inactive_as_scalars: bool = False
 
 
 class Group(NamedTuple):
@@ -45,11 +48,19 @@ class Group(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One choice's part of a sample: K scalar weights, which candidates run (None: all), one-hot or not."""
+    """One choice's part of a sample: K scalar weights, and what `Sample` says of them."""
 
     weights: tuple[Tensor, ...]
     active: tuple[int, ...] | None
     one_hot: bool
+    inactive_as_scalars: bool = False
+
+    def inactive_sum(self) -> Tensor | None:
+        """Σ of the weights that are added as scalars; None where there are none or no gradient is wanted."""
+        if not self.inactive_as_scalars or self.active is None:
+            return None
+        rest = [w for k, w in enumerate(self.weights) if k not in self.active and w.requires_grad]
+        return torch.stack(rest).sum() if rest else None
 
 
 class _TimesOne(torch.autograd.Function):
@@ -97,7 +108,8 @@ class Choice(nn.Module):
             if not row.weights[k].requires_grad:
                 return y
             gated: Tensor = _TimesOne.apply(y, row.weights[k])  # type: ignore[no-untyped-call]
-            return gated
+            rest = row.inactive_sum()
+            return gated if rest is None else gated + rest
         total: Tensor | None = None
         for k in range(len(self.options)) if row.active is None else row.active:
             term = row.weights[k] * self.options[k](x)
@@ -113,7 +125,8 @@ class Choice(nn.Module):
             total = total + term
         if total is None:
             raise RuntimeError(f"no active candidate for choice {self.name!r}")
-        return total
+        rest = row.inactive_sum()
+        return total if rest is None else total + rest
 
     def extra_repr(self) -> str:
         """Name and candidates, for ``print(network)``."""
@@ -146,7 +159,10 @@ class Supernet(nn.Module):
             for group, sample in zip(self.groups, samples, strict=True):
                 weights = [row.unbind() for row in sample.weights.unbind()]
                 active = sample.active or (None,) * len(group.names)
-                rows = (_Row(w, a, sample.one_hot) for w, a in zip(weights, active, strict=True))
+                rows = (
+                    _Row(w, a, sample.one_hot, sample.inactive_as_scalars)
+                    for w, a in zip(weights, active, strict=True)
+                )
                 self._rows.update(zip(group.names, rows, strict=True))
             output: Tensor = self.network(x)
         finally:

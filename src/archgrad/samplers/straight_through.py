@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
+from archgrad.errors import UserError
 from archgrad.samplers.gumbel_noise import gumbel_noise
 from archgrad.samplers.sampler import active_rows
 
@@ -17,14 +18,24 @@ from archgrad.samplers.sampler import active_rows
 class StraightThrough:
     """Forward one-hot(argmax(α + G)), backward the gradient of softmax((α + G)/τ).
 
-    Only the drawn candidate is active, so dL/dz is known (and taken as) zero for the others: the
-    gradient of the authors' NASNet-space code, where a mixed operation returns z_k · op_k(x) alone.
+    Only the drawn candidate k is active. What dL/dz of the others is taken to be, the authors' code
+    answers in two ways, and the logits' gradients differ.
+
+    unselected: "nothing", dL/dz_j = 0: in their NASNet-space code a mixed operation returns z_k · op_k(x)
+        alone. "scalar", dL/dz_j = Σ dL/dy over all numbers of the output y: in their NAS-Bench-201 code
+        it returns z_k · op_k(x) + Σ_{j≠k} z_j, where the z_j are 0 but have a gradient, as if op_j ≡ 1.
 
     Source: Dong & Yang 2019, GDAS (arXiv 1910.04465), eq. 3-4; Bengio et al. 2013 (arXiv 1308.3432).
     """
 
+    unselected: Literal["nothing", "scalar"] = "nothing"
+
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.unselected not in ("nothing", "scalar"):
+            raise UserError(f"straight_through: unselected is 'nothing' or 'scalar', got {self.unselected!r}")
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [E, K], exactly one-hot."""
@@ -33,7 +44,12 @@ class StraightThrough:
         index = perturbed.detach().argmax(dim=-1)
         # soft − soft.detach() is exactly zero, so adding the one-hot last keeps it exact
         hard = (soft - soft.detach()) + torch.nn.functional.one_hot(index, logits.shape[-1]).to(soft)
-        return Sample(hard, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        return Sample(
+            hard,
+            active_rows(index) if index.dim() == 1 else None,
+            one_hot=True,
+            inactive_as_scalars=self.unselected == "scalar",
+        )
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""
