@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archgrad.errors import WorkError
 from archgrad.flat_buffers import flatten_buffers
-from archgrad.gradient_step import MOST_SKIPPED_IN_A_ROW, add, descend, gradient_norm, mean
+from archgrad.gradient_step import add, count_skipped, descend, gradient_norm, mean
 from archgrad.objectives import autocast
 from archgrad.randomness import Streams
 from archgrad.spaces.drop_path import set_drop_path
@@ -142,8 +141,8 @@ def _step(
     loss, logits = _loss(network, x, y, plan)
     gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
     norm = gradient_norm(gradient)
-    if math.isfinite(norm + float(loss.detach())):
-        state.skipped_in_a_row = 0
+    finite = math.isfinite(norm + float(loss.detach()))
+    if finite:
         descend(state.optimizer, parameters, gradient, norm, plan.clip)
         add(
             state.totals,
@@ -151,17 +150,11 @@ def _step(
             correct=float((logits.detach().argmax(dim=1) == y).sum()),
             images=len(y),
         )
-        return
-    with torch.no_grad():
-        for buffer, saved in zip(buffers, before, strict=True):
-            buffer.copy_(saved)  # BatchNorm statistics saw the bad batch
-    add(state.totals, skipped_steps=1)
-    state.skipped_in_a_row += 1
-    if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-        raise WorkError(
-            f"the loss or its gradient was not finite in {state.skipped_in_a_row} training steps in a row "
-            f"(epoch {state.epoch}, step {state.step}): lower train.learning_rate or set train.clip"
-        )
+    else:
+        with torch.no_grad():
+            for buffer, saved in zip(buffers, before, strict=True):
+                buffer.copy_(saved)  # BatchNorm statistics saw the bad batch
+    count_skipped(state, finite, "training steps", "lower train.learning_rate or set train.clip")
 
 
 def _means(totals: dict[str, float]) -> tuple[float, float]:
