@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.errors import UserError
+from archgrad.errors import UserError, WorkError
 from archgrad.randomness import Streams
 
 RANDOM_IMAGES = 4
@@ -68,3 +69,16 @@ def outputs(network: nn.Module, images: Tensor) -> Tensor:
             f"this one returns {type(result).__name__}"
         )
     return result
+
+
+def refuse_difference(difference: float, allowed: float, what: str, target: Path) -> None:
+    """Refuse an export whose outputs are off by more than `allowed`; called before `target` is written.
+
+    Raises:
+        WorkError: the difference is larger, or NaN.
+    """
+    if not difference <= allowed:  # written so that NaN fails, too
+        raise WorkError(
+            f"{what} differs from the network by {difference:.3g} (allowed: {allowed:.3g}); {target} was not "
+            "written; please report this with the space's source"
+        )

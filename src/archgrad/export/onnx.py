@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.atomic import write_bytes
-from archgrad.errors import MissingExtra, UserError, WorkError
-from archgrad.export.evaluation import comparison_images, evaluation, outputs
+from archgrad.errors import MissingExtra, UserError
+from archgrad.export.evaluation import comparison_images, evaluation, outputs, refuse_difference
 
 TOLERANCE = 1e-4
 """Largest allowed difference, relative to the largest absolute output (float32 rounds at 6e-8)."""
@@ -67,7 +67,7 @@ def export_onnx(
         try:
             importlib.import_module(library)
         except ImportError:
-            raise MissingExtra("onnx", library, "exporting to ONNX") from None
+            raise MissingExtra("onnx", library, "exporting to ONNX (which --no-onnx leaves out)") from None
     images = comparison_images(shape, real_images)
     size = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
     if size > _ONE_FILE_LIMIT:
@@ -76,12 +76,7 @@ def export_onnx(
         expected = outputs(network, images)
         data, opset = _convert(network, images[:2])
         difference = _largest_difference(data, network, images, expected)
-    scale = float(expected.abs().max())
-    if not difference <= TOLERANCE * scale:  # written so that NaN fails, too
-        raise WorkError(
-            f"ONNX Runtime differs from PyTorch by {difference:.3g} on outputs up to {scale:.3g} "
-            f"(allowed: {TOLERANCE:g} of that); {path} was not written"
-        )
+    refuse_difference(difference, TOLERANCE * float(expected.abs().max()), "ONNX Runtime", path)
     write_bytes(path, data)
     return OnnxCheck(path, difference, len(images), opset, len(data))
 

@@ -22,7 +22,7 @@ from archgrad.atomic import write_bytes
 from archgrad.choice import concrete
 from archgrad.errors import UserError, WorkError
 from archgrad.export.candidates import Candidates
-from archgrad.export.evaluation import comparison_images, evaluation, outputs
+from archgrad.export.evaluation import comparison_images, evaluation, outputs, refuse_difference
 from archgrad.export.model_file import ModelText, model_text, predict_text
 from archgrad.randomness import seeded_modules
 
@@ -119,13 +119,9 @@ def export_standalone(
         "predict.py": predict_text(shape).encode(),
     }
     found = _read_back(files, images, model)
-    scale = float(expected.abs().max())
     difference = float((found - expected).abs().max())
-    if not difference <= TOLERANCE * max(1.0, scale):  # NaN fails, too
-        raise WorkError(
-            f"the stand-alone model differs from the network by {difference:.3g} on outputs up to "
-            f"{scale:.3g}; {folder} was not written; please report this with the space's source"
-        )
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+    refuse_difference(difference, allowed, "the stand-alone model", folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_bytes(folder / name, data)
