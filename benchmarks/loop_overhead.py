@@ -23,7 +23,7 @@ from archgrad.config_layers import layered
 from archgrad.datasets.images import ImageData, MemoryImages
 from archgrad.methods import METHODS
 from archgrad.parts import Parts
-from archgrad.search import draw, search
+from archgrad.search import search
 
 CASES = {
     "digits size: NAS-Bench-201 C=8, 1 cell a stage, 1×8×8": ("nasbench201", (1, 8, 8), 8, 1),
@@ -49,7 +49,7 @@ def parts_of(space: str, shape: tuple[int, int, int], channels: int, cells: int,
 def pair(parts: Parts) -> tuple[Callable[[], object], Callable[[], object]]:
     """(one step of the loop, one bare step), each on a supernet of its own."""
     network = parts.supernet()
-    task, state, plan = parts.task(network), parts.state(network), parts.plan()
+    task, state, plan = parts.task(network), parts.state(network), parts.plan(network.groups)
     network.train()
     records = search(task, state, plan, parts.streams)
     bare_network = parts.supernet()
@@ -66,7 +66,8 @@ def pair(parts: Parts) -> tuple[Callable[[], object], Callable[[], object]]:
         def samples(alpha: list[torch.Tensor], purpose: str) -> list:
             # the loop's own draws: which candidates run decides how long a step takes
             epoch, position = divmod(step, bare_task.steps_per_epoch)
-            return draw(plan.sampler, alpha, tau, parts.streams, purpose, epoch, position)
+            noise = parts.streams.generator(f"sampler/{purpose}", epoch, position)
+            return plan.policy.draw(alpha, tau, noise)
 
         bare.weight_optimizer.zero_grad(set_to_none=True)
         weights = samples([a.detach() for a in bare.logits], "weights")

@@ -226,7 +226,7 @@ def test_a_uniform_draw_gives_zeros(name: str) -> None:
     """Logits that the samples do not depend on."""
     planted = quadratic_problem()
     samples = [Sample(s.weights.detach()) for s in planted.problem.draw(planted.alpha)]
-    problem = replace(planted.problem, draw=lambda alpha: samples)
+    problem = replace(planted.problem, draw=lambda alpha, repeat=0: samples)
     found = HYPERGRADIENTS[name]()(problem, planted.alpha).gradients
     assert [g.shape for g in found] == [a.shape for a in planted.alpha]
     assert not flat(found).any()
@@ -258,7 +258,7 @@ def test_unrolled_through_dropout_and_batch_norm() -> None:
     problem = Problem(
         loss_of(1.0),
         loss_of(0.5),
-        lambda a: [Sample(torch.softmax(a[0], dim=-1))],
+        lambda a, repeat=0: [Sample(torch.softmax(a[0], dim=-1))],
         weights,
         list(network.buffers()),
         WeightStep(rate),

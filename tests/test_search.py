@@ -22,7 +22,7 @@ from archgrad.methods import METHODS
 from archgrad.parts import Parts
 from archgrad.problem import Problem
 from archgrad.runs import Run
-from archgrad.search import draw, search
+from archgrad.search import search
 from archgrad.search_records import EpochRecord, StepRecord
 from archgrad.settings import DataSize, resolve
 from archgrad.verbs import derive_run, search_run
@@ -38,7 +38,7 @@ def prepared(settings, data):
     parts = Parts.of(config, data)
     network = parts.supernet()
     network.train()
-    return parts, network, parts.task(network), parts.state(network), parts.plan()
+    return parts, network, parts.task(network), parts.state(network), parts.plan(network.groups)
 
 
 def snapshot(network, state):
@@ -144,11 +144,13 @@ def test_one_backward_pass_gives_the_single_level_hypergradient(tiny, few_digits
     problem = Problem(
         train,
         valid,
-        lambda alpha: draw(plan.sampler, alpha, plan.temperature(0), parts.streams, "weights", 0, 0),
+        lambda alpha, repeat=0: plan.policy.draw(
+            alpha, plan.temperature(0), parts.streams.generator("sampler/weights", 0, 0)
+        ),
         task.weights,
         task.buffers,
     )
-    wanted, _ = SingleLevel()(problem, state.logits)
+    wanted, *_ = SingleLevel()(problem, state.logits)
     next(search(task, state, plan, parts.streams))
     moved = [-a.detach() for a in state.logits]  # from zero, with learning rate one
     assert max(float(g.abs().max()) for g in wanted) > 1e-4

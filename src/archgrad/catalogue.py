@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
 from archgrad.hypergradients import HYPERGRADIENTS
@@ -18,6 +19,7 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "methods": {name: Entry("", m.sentence, m.source) for name, m in METHODS.items()},
     "spaces": SPACES.entries,
     "samplers": SAMPLERS.entries,
+    "controllers": CONTROLLERS.entries,
     "hypergradients": HYPERGRADIENTS.entries,
     "costs": COSTS.entries,
     "rules": RULES.entries,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.samplers import SAMPLERS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -83,13 +84,17 @@ class Weights(Section):
 
 
 class ArchitectureLogits(Section):
-    """The optimizer of the logits, and how they begin: N(initial_mean, initial_scale²)."""
+    """The optimizer of the logits, and how they begin: N(initial_mean, initial_scale²).
+
+    clip: largest L2 norm of their gradient. relative_clip: the same as a multiple of the logits' norm.
+    """
 
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Positive = 3e-4
     betas: tuple[Probability, Probability] = (0.5, 0.999)
     weight_decay: NotNegative = 1e-3
     clip: Positive | None = None
+    relative_clip: Positive | None = None
     initial_mean: Finite = 0.0
     initial_scale: NotNegative = 1e-3
 
@@ -99,6 +104,13 @@ class Cost(Section):
 
     name: str = "none"
     strength: Literal["mild", "moderate", "aggressive"] | NotNegative = 0.0
+
+
+class Regularizer(Section):
+    """A term on the logits alone, added to the architecture's loss, times strength."""
+
+    name: Literal["none", "exploration_bonus", "decisiveness_penalty", "zero_one"] = "none"
+    strength: NotNegative = 0.0
 
 
 class Derive(Section):
@@ -143,14 +155,26 @@ class Config(Section):
     space: Named = Field(default_factory=lambda: Named(name="nasbench201"))
     search: Search = Field(default_factory=Search)
     sampler: Named = Field(default_factory=lambda: Named(name="softmax"))
+    controller: Named = Field(default_factory=lambda: Named(name="independent"))
     temperature: Temperature = Field(default_factory=Temperature)
     hypergradient: Named = Field(default_factory=lambda: Named(name="first_order"))
     weights: Weights = Field(default_factory=Weights)
     architecture: ArchitectureLogits = Field(default_factory=ArchitectureLogits)
     cost: Cost = Field(default_factory=Cost)
+    regularizer: Regularizer = Field(default_factory=Regularizer)
     derive: Derive = Field(default_factory=Derive)
     train: Train = Field(default_factory=Train)
     device: Device = Field(default_factory=Device)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the method trains logits at all."""
+        return self.hypergradient.name != "none"
+
+    @property
+    def joint(self) -> bool:
+        """Whether weights and logits share every step (one level)."""
+        return self.learns and getattr(HYPERGRADIENTS[self.hypergradient.name], "joint", False)
 
     def document(self) -> dict[str, Any]:
         """Plain values, without the keys that the chosen parts do not use."""
@@ -173,16 +197,21 @@ def unused(config: Config) -> dict[str, str]:
     if config.data.split_file is not None:
         for key in ("validation", "test"):
             reasons[f"data.{key}"] = "data.split_file says which image is in which part"
-    hypergradient = config.hypergradient.name
-    if hypergradient == "none":
-        for key in ArchitectureLogits.model_fields:
-            reasons[f"architecture.{key}"] = f"the method {config.method!r} does not train the logits"
+    if not config.learns:
+        for section, fields in (
+            ("architecture", ArchitectureLogits.model_fields),
+            ("regularizer", Regularizer.model_fields),
+        ):
+            for key in fields:
+                reasons[f"{section}.{key}"] = f"the method {config.method!r} does not train the logits"
         reasons["search.warmup_epochs"] = "the logits are never trained"
         reasons["cost.strength"] = "the logits are not trained, so a penalty has no effect"
     elif config.architecture.optimizer == "sgd":
         reasons["architecture.betas"] = "sgd has no betas"
-    if hypergradient in ("none", "single_level"):
+    if not config.learns or config.joint:
         reasons["search.order"] = "weights and logits do not alternate"
     if config.cost.name == "none":
         reasons["cost.strength"] = "no cost is chosen; set cost.name"
+    if config.regularizer.name == "none":
+        reasons["regularizer.strength"] = "no term is chosen; set regularizer.name"
     return reasons

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from archgrad.config import Config, unused
 from archgrad.config_layers import dotted, layered
+from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError, UserError
@@ -89,6 +90,7 @@ def _signature_problems(config: Config) -> list[str]:
         ("data.name", config.data.name, DATASETS, ("path", "resize"), {}),
         ("derive.rule", config.derive.rule, RULES, ("groups", "probabilities"), {}),
         ("sampler.name", sampler.name, SAMPLERS, (), sampler.settings()),
+        ("controller.name", config.controller.name, CONTROLLERS, (), config.controller.settings()),
         ("hypergradient.name", hypergradient.name, HYPERGRADIENTS, (), hypergradient.settings()),
     ]
     problems = []
@@ -105,7 +107,7 @@ def _signature_problems(config: Config) -> list[str]:
 
 def gradient_problems(config: Config) -> list[str]:
     """A method that trains logits needs a sampler that hands them a gradient."""
-    if config.hypergradient.name == "none":
+    if not config.learns or getattr(HYPERGRADIENTS[config.hypergradient.name], "score", False):
         return []
     sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
     sample = sampler(torch.zeros(1, 2, requires_grad=True), 1.0, Streams(0).generator("gradient check"))
@@ -210,6 +212,7 @@ def _name_problems(config: Config) -> dict[str, str]:
     tables = [
         ("space.name", SPACES, config.space.name),
         ("sampler.name", SAMPLERS, config.sampler.name),
+        ("controller.name", CONTROLLERS, config.controller.name),
         ("data.name", DATASETS, config.data.name),
         ("derive.rule", RULES, config.derive.rule),
         ("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name),
@@ -246,6 +249,7 @@ def _setting_problems(config: Config, unknown: Mapping[str, str]) -> list[str]:
             problems += _type_problems(section, space.builder, settings, config.space.name in SPACES)
     for key, table, part in (
         ("sampler", SAMPLERS, config.sampler),
+        ("controller", CONTROLLERS, config.controller),
         ("hypergradient", HYPERGRADIENTS, config.hypergradient),
     ):
         if f"{key}.name" in unknown:

@@ -6,7 +6,7 @@ The only file that turns names into objects for a run; the verbs put them to wor
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archgrad.choice import Supernet, supernet
-from archgrad.config import Config
+from archgrad.architecture import Architecture
+from archgrad.choice import Group, Supernet, supernet
+from archgrad.config import Config, Train, Weights
 from archgrad.config_problems import GIVEN
 from archgrad.costs.cost_table import CostTable, cost_table
 from archgrad.costs.penalty import STRENGTHS, Penalty
@@ -27,11 +28,10 @@ from archgrad.datasets.normalisation import Normalisation, normalisation_of
 from archgrad.datasets.splits import Splits, split
 from archgrad.derive import derive, random_derivation
 from archgrad.errors import UserError
-from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.method_parts import architecture_optimizer, policy_of, search_plan
 from archgrad.objectives import NetworkTask
 from archgrad.randomness import Streams, seeded_modules
-from archgrad.samplers import SAMPLERS
-from archgrad.schedules import SCHEDULES, cosine, epoch_progress, linear
+from archgrad.schedules import cosine, linear
 from archgrad.search_state import SearchPlan, SearchState
 from archgrad.settings import DataSize
 from archgrad.spaces import SPACES
@@ -199,63 +199,35 @@ class Parts:
             config.search.drop_path,
         )
 
-    def plan(self) -> SearchPlan:
-        """The method's parts."""
-        config = self.config
-        tau, weights, epochs = config.temperature, config.weights, config.search.epochs
-        schedule, rule = SCHEDULES[tau.schedule], config.derive.rule
-        warmup = 0 if config.hypergradient.name == "none" else config.search.warmup_epochs
-        hypergradient = config.hypergradient
+    def plan(self, groups: Sequence[Group]) -> SearchPlan:
+        """The method's parts, for a supernet with these groups of choices."""
+        config, rule = self.config, self.config.derive.rule
         cost = None if config.cost.name == "none" else self.cost_table
-        return SearchPlan(
-            sampler=SAMPLERS[config.sampler.name](**config.sampler.settings()),
-            hypergradient=None
-            if hypergradient.name == "none"
-            else HYPERGRADIENTS[hypergradient.name](**hypergradient.settings()),
-            epochs=epochs,
-            # annealed while the logits learn: from tau.start in the first such epoch
-            temperature=lambda epoch: schedule(
-                tau.start, tau.end, epoch_progress(max(0, epoch - warmup), epochs - warmup)
-            ),
-            learning_rate=lambda epoch: cosine(
-                weights.learning_rate, weights.final_learning_rate, epoch / epochs
-            ),
-            weight_clip=weights.clip,
-            architecture_clip=config.architecture.clip,
-            architecture_first=config.search.order == "architecture_first",
-            warmup_epochs=warmup,
+
+        def drawn(groups: Sequence[Group], p: Sequence[Tensor]) -> Architecture:
+            return random_derivation(groups, rule, self.streams, "derived", 0).architecture
+
+        def derived(groups: Sequence[Group], p: Sequence[Tensor]) -> Architecture:
+            return derive(groups, p, rule).architecture
+
+        return search_plan(
+            config,
+            groups,
             expected_cost=None if cost is None else lambda p: float(cost.expected(p)),
-            derive=(lambda groups, p: derive(groups, p, rule).architecture)
-            if hypergradient.name != "none"
-            else (lambda groups, p: random_derivation(groups, rule, self.streams, "derived", 0).architecture),
+            derive=derived if config.learns else drawn,
         )
 
     def state(self, network: Supernet) -> SearchState:
         """Logits and optimizers before the first step."""
         weights, logits = self.config.weights, self.config.architecture
         generator = self.streams.generator("logits")
+        controller = policy_of(self.config, network.groups).controller
         alpha = [
             a.detach().to(self.device).requires_grad_()
-            for a in network.initial_logits(generator, logits.initial_scale, logits.initial_mean)
+            for a in controller.initial(network.groups, generator, logits.initial_scale, logits.initial_mean)
         ]
-        sgd = torch.optim.SGD(
-            network.parameters(),
-            lr=weights.learning_rate,
-            momentum=weights.momentum,
-            nesterov=weights.nesterov,
-            weight_decay=weights.weight_decay,
-            foreach=True,
-        )
-        optimizer: torch.optim.Optimizer | None = None
-        if self.config.hypergradient.name == "none":
-            pass
-        elif logits.optimizer == "adam":
-            optimizer = torch.optim.Adam(
-                alpha, lr=logits.learning_rate, betas=logits.betas, weight_decay=logits.weight_decay
-            )
-        else:
-            optimizer = torch.optim.SGD(alpha, lr=logits.learning_rate, weight_decay=logits.weight_decay)
-        return SearchState(alpha, sgd, optimizer)
+        optimizer = architecture_optimizer(alpha, logits) if self.config.learns else None
+        return SearchState(alpha, _sgd(network, weights), optimizer)
 
     # ---- train
 
@@ -340,20 +312,23 @@ class Parts:
 
     def train_optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD on the network."""
-        train = self.config.train
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=train.learning_rate,
-            momentum=train.momentum,
-            nesterov=train.nesterov,
-            weight_decay=train.weight_decay,
-            foreach=True,
-        )
+        return _sgd(network, self.config.train)
 
     def _place(self, network: nn.Module) -> None:
         network.to(self.device)
         if self.config.device.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _sgd(network: nn.Module, settings: Weights | Train) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        foreach=True,
+    )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -148,7 +148,7 @@ class _Normal:
         return root @ root.T / size + 0.5 * torch.eye(size, dtype=torch.float64)
 
 
-def _softmax_draw(alpha: Sequence[Tensor]) -> list[Sample]:
+def _softmax_draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
     return [Sample(torch.softmax(a, dim=-1)) for a in alpha]
 
 

@@ -15,13 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from archgrad.architecture_step import architecture_step
 from archgrad.choice import Group, Sample
 from archgrad.errors import WorkError
 from archgrad.gradient_step import MOST_SKIPPED_IN_A_ROW, add, descend, gradient_norm, mean
-from archgrad.hypergradients.single_level import SingleLevel
-from archgrad.problem import Objective, Problem, WeightStep
+from archgrad.problem import Draw, Objective, Problem, WeightStep
 from archgrad.randomness import Streams
-from archgrad.samplers.sampler import Sampler
 from archgrad.search_records import EpochRecord, StepRecord, counts, epoch_record, step_record
 from archgrad.search_state import SearchPlan, SearchState
 
@@ -53,7 +52,7 @@ def search(
     """
     while state.epoch < plan.epochs:
         started = time.perf_counter()
-        for group in state.weight_optimizer.param_groups:
+        for group in state.weight_optimizer.param_groups if state.weight_optimizer else ():
             group["lr"] = plan.learning_rate(state.epoch)
         for train, valid in task.steps(state.epoch, state.step):
             _step(task, state, plan, streams, train, valid)
@@ -80,11 +79,12 @@ def _step(
     """One step on the weights and, when the plan learns, one on the logits, in the plan's order."""
     learns = plan.learns(state.epoch)
     # single level: the logits descend the weights' loss, from the same backward pass
-    joint = learns and isinstance(plan.hypergradient, SingleLevel)
+    joint = learns and getattr(plan.hypergradient, "joint", False)
     before = learns and not joint and plan.architecture_first
     after = learns and not joint and not plan.architecture_first
     finite = not before or _architecture_step(task, state, plan, streams, train, valid)
-    finite &= _weight_step(task, state, plan, streams, train, joint)
+    if joint or state.weight_optimizer is not None:
+        finite &= _weight_step(task, state, plan, streams, train, joint)
     finite &= not after or _architecture_step(task, state, plan, streams, train, valid)
     if finite:
         state.skipped_in_a_row = 0
@@ -109,7 +109,6 @@ def _architecture_step(
 ) -> bool:
     """One step on the logits; returns whether it was finite, hence taken."""
     assert plan.hypergradient is not None
-    assert state.architecture_optimizer is not None
     problem = Problem(
         train,
         valid,
@@ -117,12 +116,17 @@ def _architecture_step(
         task.weights,
         task.buffers,
         weight_step(state.weight_optimizer),
+        policy=plan.policy,
+        tau=plan.temperature(state.epoch),
+        noise=lambda repeat: _noise(streams, "architecture", state, repeat),
+        memory=state.memory,
     )
-    gradient, outcome = plan.hypergradient(problem, state.logits)
-    norm = gradient_norm(gradient)
-    if not math.isfinite(norm + float(outcome.task_loss)):
+    gradient, outcome, memory = plan.hypergradient(problem, state.logits)
+    finite = math.isfinite(float(outcome.task_loss))
+    norm = architecture_step(state, plan, gradient) if finite else None
+    if norm is None:
         return False
-    descend(state.architecture_optimizer, state.logits, gradient, norm, plan.architecture_clip)
+    state.memory = memory
     add(state.totals, alpha_steps=1, alpha_norm=norm, **counts("valid", outcome))
     return True
 
@@ -135,20 +139,26 @@ def _weight_step(
     buffers = [b.clone() for b in task.buffers]
     outcome = train(_drawing(state, plan, streams, "weights")(alpha))
     # a weight whose candidate did not run has no gradient, and the optimizer leaves it alone
-    both = torch.autograd.grad(outcome.loss, [*task.weights, *(alpha if joint else [])], allow_unused=True)
+    inputs = [*task.weights, *(alpha if joint else [])]
+    both = torch.autograd.grad(outcome.loss.sum(), inputs, allow_unused=True)
     gradient, alpha_gradient = both[: len(task.weights)], both[len(task.weights) :]
-    norm, alpha_norm = gradient_norm(gradient), gradient_norm(alpha_gradient)
-    if not math.isfinite(norm + alpha_norm + float(outcome.task_loss)):
+    norm = gradient_norm(gradient)
+    finite = math.isfinite(norm + float(outcome.task_loss))
+    if joint and finite:
+        by_alpha = [
+            torch.zeros_like(a) if g is None else g for a, g in zip(alpha, alpha_gradient, strict=True)
+        ]
+        alpha_norm = architecture_step(state, plan, by_alpha)
+        finite = alpha_norm is not None
+        add(state.totals, alpha_steps=int(finite), alpha_norm=alpha_norm or 0.0)
+    if not finite:
         with torch.no_grad():
             for buffer, saved in zip(task.buffers, buffers, strict=True):
                 buffer.copy_(saved)  # BatchNorm statistics saw the bad batch
         return False
-    descend(state.weight_optimizer, task.weights, gradient, norm, plan.weight_clip)
+    if state.weight_optimizer is not None:
+        descend(state.weight_optimizer, task.weights, gradient, norm, plan.weight_clip)
     add(state.totals, train_steps=1, weight_norm=norm, **counts("train", outcome))
-    if joint:
-        assert state.architecture_optimizer is not None
-        descend(state.architecture_optimizer, alpha, alpha_gradient, alpha_norm, plan.architecture_clip)
-        add(state.totals, alpha_steps=1, alpha_norm=alpha_norm)
     return True
 
 
@@ -162,27 +172,29 @@ def _validation(
     logits = [a.detach() for a in state.logits]
     tau = plan.temperature(state.epoch)
     return task.evaluate(
-        lambda step: draw(plan.sampler, logits, tau, streams, "evaluation", state.epoch, step)
+        lambda step: plan.policy.draw(logits, tau, streams.generator("sampler/evaluation", state.epoch, step))
     )
 
 
-def _drawing(
-    state: SearchState, plan: SearchPlan, streams: Streams, purpose: str
-) -> Callable[[Sequence[Tensor]], list[Sample]]:
+def _drawing(state: SearchState, plan: SearchPlan, streams: Streams, purpose: str) -> Draw:
+    """Draws of this step: the same noise at every call with the same repeat."""
     tau = plan.temperature(state.epoch)
-    return lambda alpha: draw(plan.sampler, alpha, tau, streams, purpose, state.epoch, state.step)
+
+    def draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
+        return plan.policy.draw(alpha, tau, _noise(streams, purpose, state, repeat))
+
+    return draw
 
 
-def draw(
-    sampler: Sampler, alpha: Sequence[Tensor], tau: float, streams: Streams, purpose: str, *indices: int
-) -> list[Sample]:
-    """One sample per group from the stream (purpose, indices): the same at every call."""
-    generator = streams.generator(f"sampler/{purpose}", *indices)
-    return [sampler(a, tau, generator) for a in alpha]
+def _noise(streams: Streams, purpose: str, state: SearchState, repeat: int) -> torch.Generator:
+    indices = (state.epoch, state.step, repeat) if repeat else (state.epoch, state.step)
+    return streams.generator(f"sampler/{purpose}", *indices)
 
 
-def weight_step(optimizer: torch.optim.SGD) -> WeightStep:
+def weight_step(optimizer: torch.optim.SGD | None) -> WeightStep:
     """What the next step of `optimizer` will be, for an unrolled hypergradient."""
+    if optimizer is None:
+        return WeightStep()
     group = optimizer.param_groups[0]
     velocities = [optimizer.state.get(p, {}).get("momentum_buffer") for p in group["params"]]
     return WeightStep(group["lr"], group["momentum"], group["weight_decay"], velocities, group["nesterov"])

@@ -110,7 +110,9 @@ def epoch_record(
 
 
 def _probabilities(plan: SearchPlan, state: SearchState) -> list[Tensor]:
-    return [plan.sampler.probabilities(a.detach()) for a in state.logits]
+    """[E, K] per group, the mean over independent searches."""
+    found = plan.policy.probabilities([a.detach() for a in state.logits])
+    return found if plan.searches is None else [p.mean(dim=0) for p in found]
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

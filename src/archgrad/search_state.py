@@ -11,8 +11,9 @@ from torch import Tensor
 
 from archgrad.choice import Group
 from archgrad.derive import derive
+from archgrad.policy import Policy
 from archgrad.problem import Hypergradient
-from archgrad.samplers.sampler import Sampler
+from archgrad.regularizers import Regularizer
 
 
 def argmax_architecture(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Mapping[str, str]:
@@ -24,22 +25,29 @@ def argmax_architecture(groups: Sequence[Group], probabilities: Sequence[Tensor]
 class SearchPlan:
     """The parts of a method, put together.
 
+    policy: draws the samples.
     hypergradient: None leaves the logits alone (the random control).
     temperature, learning_rate: functions of the epoch.
-    weight_clip, architecture_clip: largest L2 norm of the gradient, or None.
+    weight_clip, architecture_clip: largest L2 norm of the gradient, or None; of each search's own.
+    relative_clip: largest L2 norm of the architecture gradient as a multiple of that of the logits.
+    regularizer: added to the architecture's loss, a function of the probabilities; None for none.
+    searches: S where the logits carry a first dimension of S independent searches, else None.
     architecture_first: DARTS' order; GDAS steps on the weights first.
     warmup_epochs: epochs at the start that train weights only.
     expected_cost: probabilities per group -> cost, for the record; None without a cost.
     derive: (groups, probabilities per group) -> architecture that would be derived now, for the record.
     """
 
-    sampler: Sampler
+    policy: Policy
     hypergradient: Hypergradient | None
     epochs: int
     temperature: Callable[[int], float]
     learning_rate: Callable[[int], float]
     weight_clip: float | None = None
     architecture_clip: float | None = None
+    relative_clip: float | None = None
+    regularizer: Regularizer | None = None
+    searches: int | None = None
     architecture_first: bool = True
     warmup_epochs: int = 0
     expected_cost: Callable[[Sequence[Tensor]], float] | None = None
@@ -55,15 +63,18 @@ class SearchState:
     """All that changes during a search, except the task's weights and buffers.
 
     epoch: epochs done. step: steps done in the running epoch.
+    weight_optimizer, architecture_optimizer: None where there is nothing to train.
+    memory: what the hypergradient handed on to its next call.
     totals: sums over the running epoch. winners: the epoch before's architecture.
     """
 
-    logits: list[Tensor]
-    weight_optimizer: torch.optim.SGD
+    logits: list[Tensor]  # θ of the controller, the logits themselves where choices are independent
+    weight_optimizer: torch.optim.SGD | None
     architecture_optimizer: torch.optim.Optimizer | None
     epoch: int = 0
     step: int = 0
     skipped_in_a_row: int = 0
+    memory: tuple[Tensor, ...] = ()
     totals: dict[str, float] = field(default_factory=dict)
     winners: dict[str, str] = field(default_factory=dict)
 
@@ -71,10 +82,11 @@ class SearchState:
         """A copy-free snapshot: tensors and plain values only."""
         return {
             "logits": [a.detach() for a in self.logits],
-            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "weight_optimizer": self.weight_optimizer and self.weight_optimizer.state_dict(),
             "architecture_optimizer": self.architecture_optimizer
             and self.architecture_optimizer.state_dict(),
             "position": [self.epoch, self.step, self.skipped_in_a_row],
+            "memory": list(self.memory),
             "totals": dict(self.totals),
             "winners": dict(self.winners),
         }
@@ -84,8 +96,10 @@ class SearchState:
         with torch.no_grad():
             for logits, saved in zip(self.logits, state["logits"], strict=True):
                 logits.copy_(saved)
-        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        if self.weight_optimizer is not None:
+            self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         if self.architecture_optimizer is not None:
             self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
         self.epoch, self.step, self.skipped_in_a_row = state["position"]
+        self.memory = tuple(state["memory"])
         self.totals, self.winners = dict(state["totals"]), dict(state["winners"])

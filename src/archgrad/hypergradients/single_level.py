@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ class SingleLevel:
 
     Source: Xie et al. 2019, SNAS (arXiv 1812.09926), section 2.2.
     """
+
+    joint: ClassVar[bool] = True
 
     def __call__(self, problem: Problem, alpha: Sequence[Tensor]) -> ArchitectureGradient:
         """dL_train/dα [E, K] per group."""

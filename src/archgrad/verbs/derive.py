@@ -12,10 +12,10 @@ from archgrad.config import Config
 from archgrad.costs.network_counts import NetworkCounts, count_network
 from archgrad.derive import Derivation, derive, random_derivation
 from archgrad.errors import UserError
+from archgrad.method_parts import policy_of
 from archgrad.randomness import Streams
 from archgrad.rules import RULES
 from archgrad.runs import Run
-from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.verbs.contents import read_config, read_groups, read_logits
@@ -38,7 +38,7 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     rule = rule or config.derive.rule
     remarks: list[str] = []
     epoch: int | None = None
-    if config.hypergradient.name == "none":
+    if not config.learns:
         if best:
             raise UserError(
                 f"the method {config.method!r} trains no logits, so no epoch has the best: leave out --best"
@@ -47,10 +47,10 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
         remarks.append(f"drawn uniformly at random: the method {config.method!r} trains no logits")
     else:
         logits, epoch, remarks = _logits(run, best)
-        if [tuple(a.shape) for a in logits] != [(len(g.names), len(g.candidates)) for g in groups]:
+        policy = policy_of(config, groups)
+        if [tuple(a.shape) for a in logits] != policy.controller.shapes(groups):
             raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
-        sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
-        derivation = derive(groups, [sampler.probabilities(a) for a in logits], rule)
+        derivation = derive(groups, policy.probabilities(logits), rule)
     counts = _counts(run, config, derivation.architecture)
     derivation = replace(
         derivation,

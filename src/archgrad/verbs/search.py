@@ -69,7 +69,7 @@ def search_run(
         )
     parts = Parts.of(resolved.config, data)
     network = parts.supernet()
-    task, state, plan = parts.task(network), parts.state(network), parts.plan()
+    task, state, plan = parts.task(network), parts.state(network), parts.plan(network.groups)
     parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
     if resume:
         check_same_data(run, parts)

@@ -1,0 +1,81 @@
+"""From a configuration to the parts of its method, whatever is searched: a network or a landscape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Group
+from archgrad.config import ArchitectureLogits, Config
+from archgrad.controllers import CONTROLLERS
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.policy import Policy
+from archgrad.regularizers import REGULARIZERS, Regularizer
+from archgrad.samplers import SAMPLERS
+from archgrad.schedules import SCHEDULES, cosine, epoch_progress
+from archgrad.search_state import SearchPlan, argmax_architecture
+
+
+def policy_of(config: Config, groups: Sequence[Group]) -> Policy:
+    """How the method draws architectures of these groups."""
+    return Policy(
+        tuple(groups),
+        SAMPLERS[config.sampler.name](**config.sampler.settings()),
+        CONTROLLERS[config.controller.name](**config.controller.settings()),
+    )
+
+
+def regularizer_of(config: Config) -> Regularizer | None:
+    """The term on the logits, or None."""
+    if config.regularizer.name == "none" or not config.regularizer.strength:
+        return None
+    term, strength = REGULARIZERS[config.regularizer.name], config.regularizer.strength
+    return lambda probabilities: strength * term(probabilities)
+
+
+def search_plan(
+    config: Config,
+    groups: Sequence[Group],
+    *,
+    searches: int | None = None,
+    expected_cost: Callable[[Sequence[Tensor]], float] | None = None,
+    derive: Callable[[Sequence[Group], Sequence[Tensor]], Mapping[str, str]] = argmax_architecture,
+) -> SearchPlan:
+    """The method's parts for these groups of choices; see `SearchPlan`."""
+    tau, weights, epochs = config.temperature, config.weights, config.search.epochs
+    schedule, hypergradient = SCHEDULES[tau.schedule], config.hypergradient
+    warmup = config.search.warmup_epochs if config.learns else 0
+    return SearchPlan(
+        policy=policy_of(config, groups),
+        hypergradient=HYPERGRADIENTS[hypergradient.name](**hypergradient.settings())
+        if config.learns
+        else None,
+        epochs=epochs,
+        # annealed while the logits learn: from tau.start in the first such epoch
+        temperature=lambda epoch: schedule(
+            tau.start, tau.end, epoch_progress(max(0, epoch - warmup), epochs - warmup)
+        ),
+        learning_rate=lambda epoch: cosine(
+            weights.learning_rate, weights.final_learning_rate, epoch / epochs
+        ),
+        weight_clip=weights.clip,
+        architecture_clip=config.architecture.clip,
+        relative_clip=config.architecture.relative_clip,
+        regularizer=regularizer_of(config),
+        searches=searches,
+        architecture_first=config.search.order == "architecture_first",
+        warmup_epochs=warmup,
+        expected_cost=expected_cost,
+        derive=derive,
+    )
+
+
+def architecture_optimizer(theta: Sequence[Tensor], settings: ArchitectureLogits) -> torch.optim.Optimizer:
+    """The optimizer of the logits."""
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(theta, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.Adam(
+        theta, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )

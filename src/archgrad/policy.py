@@ -1,0 +1,102 @@
+"""Controller and sampler together: how a search draws architectures, and how probable each draw is.
+
+θ is what is learned (`controllers`); with independent choices it is the logits α themselves, [..., E, K]
+per group of E choices with K candidates, the leading dimensions being independent searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Group, Sample
+from archgrad.controllers.controller import Choose, Controller
+from archgrad.controllers.independent import Independent
+from archgrad.errors import UserError
+from archgrad.samplers.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Draws one `Sample` per group."""
+
+    groups: tuple[Group, ...]
+    sampler: Sampler
+    controller: Controller = field(default_factory=Independent)
+
+    def draw(self, theta: Sequence[Tensor], tau: float, generator: torch.Generator) -> list[Sample]:
+        """One sample per group, differentiable in θ as far as the sampler is."""
+        parts: list[Sample] = []
+
+        def choose(logits: Tensor) -> Tensor:
+            parts.append(self.sampler(logits, tau, generator))
+            return parts[-1].weights
+
+        self.controller.logits(self.groups, theta, choose)
+        return parts if len(parts) == len(self.groups) else _grouped(parts, self.groups)
+
+    def log_prob(self, theta: Sequence[Tensor], tau: float, samples: Sequence[Sample]) -> Tensor:
+        """Σ over all choices of log p(z | those before), [...]; differentiable in θ, the draws held.
+
+        Raises:
+            UserError: the sampler does not know the probability of its draws.
+        """
+        known = getattr(self.sampler, "log_prob", None)
+        if known is None:
+            raise UserError(
+                f"the sampler {type(self.sampler).__name__} does not say how probable a draw is, so no "
+                "score-function gradient can be taken; use gumbel_max"
+            )
+        logits = self.controller.logits(self.groups, theta, _replay(samples))
+        rows = [known(a, tau, s.weights.detach()) for a, s in zip(logits, samples, strict=True)]
+        total: Tensor = torch.cat(rows, dim=-1).sum(dim=-1)
+        return total
+
+    def entropy(self, theta: Sequence[Tensor], samples: Sequence[Sample] | None = None) -> Tensor:
+        """Σ over all choices of the entropy in nats, [...], given the draws before; None: the likeliest."""
+        choose = _greedy if samples is None else _replay(samples)
+        logits = self.controller.logits(self.groups, theta, choose)
+        rows = [torch.special.entr(self.sampler.probabilities(a)).sum(dim=-1) for a in logits]
+        total: Tensor = torch.cat(rows, dim=-1).sum(dim=-1)
+        return total
+
+    def probabilities(self, theta: Sequence[Tensor]) -> list[Tensor]:
+        """[..., E, K] per group; where choices depend on one another, given the likeliest ones before."""
+        return [self.sampler.probabilities(a) for a in self.controller.logits(self.groups, theta, _greedy)]
+
+
+def _greedy(logits: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(logits.detach().argmax(dim=-1), logits.shape[-1]).to(logits)
+
+
+def _replay(samples: Sequence[Sample]) -> Choose:
+    """Hand out the drawn rows again, in order, as many as are asked for."""
+    position = [0, 0]  # group, row
+
+    def choose(logits: Tensor) -> Tensor:
+        group, row = position
+        weights, asked = samples[group].weights.detach(), logits.shape[-2]
+        end = row + asked
+        position[:] = [group + 1, 0] if end == weights.shape[-2] else [group, end]
+        return weights[..., row:end, :]
+
+    return choose
+
+
+def _grouped(parts: Sequence[Sample], groups: Sequence[Group]) -> list[Sample]:
+    """Samples of single rows, put together per group."""
+    found, start = [], 0
+    for group in groups:
+        rows = parts[start : start + len(group.names)]
+        start += len(rows)
+        active = [row.active for row in rows]
+        found.append(
+            rows[0]._replace(
+                weights=torch.cat([row.weights for row in rows], dim=-2),
+                active=None if None in active else tuple(a for one in active if one for a in one),
+            )
+        )
+    return found
