@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
+from archgrad.errors import UserError
 from archgrad.samplers import SAMPLERS
+from archgrad.samplers.binary_concrete import BinaryConcrete
 from archgrad.samplers.decoupled_straight_through import DecoupledStraightThrough
 from archgrad.samplers.dirichlet import Dirichlet
 from archgrad.samplers.gumbel_noise import gumbel_noise
@@ -20,6 +22,7 @@ from archgrad.samplers.sampler import Law, Sampler, active_rows, law_of
 from archgrad.samplers.softmax import Softmax
 from archgrad.samplers.straight_through import StraightThrough
 from archgrad.samplers.uniform import Uniform
+from archgrad.samplers.wrong_noise import WrongNoise
 from archgrad.testing import BrokenLaw, check_sampler
 from archgrad.testing import samplers as laws
 from archgrad.testing.samplers import chi_square_p, mean_p
@@ -77,15 +80,33 @@ class NoiselessSoftmax(Surrogate):
         return Softmax()(logits, 1.0, generator)
 
 
+class SoftmaxOfThePair(Surrogate):
+    """two_path's q, the softmax over the two candidates that it draws; the others have weight 0."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        pair = (logits + gumbel_noise(logits, generator)).topk(2, dim=-1).indices
+        outside = torch.ones_like(logits, dtype=torch.bool).scatter(-1, pair, False)
+        return Sample(torch.softmax(logits.masked_fill(outside, -torch.inf), dim=-1))
+
+
+class LogProbability(Surrogate):
+    """1 + log p: on the drawn candidate the gradient of score_gate."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(1 + torch.log_softmax(logits, dim=-1))
+
+
 SURROGATES = {
     "straight_through": GumbelSoftmax(),
     "reinmax": HeunOfStraightThrough(),
     "gumbel_rao": ConditionalMixture(),
     "decoupled_straight_through": NoiselessSoftmax(),
+    "score_gate": LogProbability(),
+    "two_path": SoftmaxOfThePair(),
 }
 
 
-def test_the_table_has_nine_samplers() -> None:
+def test_the_table_has_fourteen_samplers() -> None:
     assert list(SAMPLERS) == [
         "softmax",
         "gumbel_softmax",
@@ -94,6 +115,11 @@ def test_the_table_has_nine_samplers() -> None:
         "reinmax",
         "gumbel_rao",
         "decoupled_straight_through",
+        "score_gate",
+        "two_path",
+        "sigmoid",
+        "binary_concrete",
+        "noisy_gumbel_softmax",
         "dirichlet",
         "uniform",
     ]
@@ -105,6 +131,8 @@ def test_the_laws_of_the_samplers() -> None:
     assert {n: law for n, law in laws_declared.items() if law != "argmax"} == {
         "decoupled_straight_through": "tempered argmax",
         "dirichlet": "mean",
+        "sigmoid": "gates",
+        "binary_concrete": "gates",
     }
 
 
@@ -113,7 +141,7 @@ def test_every_sampler_keeps_the_contract(name: str) -> None:
     check_sampler(SAMPLERS[name](), surrogate=SURROGATES.get(name))
 
 
-RANDOM = [name for name in SAMPLERS if name not in ("softmax", "dirichlet")]
+RANDOM = [name for name in SAMPLERS if name not in ("softmax", "sigmoid", "dirichlet")]
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -237,31 +265,30 @@ def test_low_precision_noise_is_the_rounded_float32_noise() -> None:
     assert torch.equal(low, full.bfloat16())
 
 
-@dataclass(frozen=True)
-class Perturbed:
-    """argmax(α + noise) with noise of a kind that is not Gumbel's."""
-
-    kind: str
-    uses_temperature: ClassVar[bool] = True
-    one_active: ClassVar[bool] = False
-
-    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
-        draw = torch.rand if self.kind == "uniform" else torch.randn
-        noise = draw(logits.shape, generator=generator, dtype=torch.float64).to(logits)
-        return Sample(torch.softmax((logits + noise) / tau, dim=-1))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return torch.softmax(logits, dim=-1)
-
-
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
 @pytest.mark.parametrize("tau", [0.1, 1.0, 10.0])
-def test_other_noise_does_not_sample_from_the_softmax(kind: str, tau: float) -> None:
-    assert chi_square_p(Perturbed(kind), tau, 20_000) < 1e-12
+def test_other_noise_does_not_sample_from_the_softmax(
+    kind: Literal["uniform", "gaussian"], tau: float
+) -> None:
+    assert chi_square_p(WrongNoise(kind), tau, 20_000) < 1e-12
     assert chi_square_p(GumbelSoftmax(), tau, 20_000) > 1e-4
     with pytest.raises(BrokenLaw) as caught:
-        check_sampler(Perturbed(kind))
+        check_sampler(WrongNoise(kind))
     assert caught.value.law == laws.FREQUENCIES
+
+
+def test_uniform_noise_never_draws_a_candidate_far_below_the_best() -> None:
+    """Softmax gives it 0.27; noise of width 1 gives it nothing."""
+    rows = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(20_000, 2)
+    assert float(torch.softmax(rows[0], dim=-1)[1]) == pytest.approx(0.27, abs=0.01)
+    assert not bool((WrongNoise("uniform")(rows, 1.0, seeded()).weights.argmax(-1) == 1).any())
+    assert bool((WrongNoise("gaussian")(rows, 1.0, seeded()).weights.argmax(-1) == 1).any())
+
+
+def test_wrong_noise_is_in_no_table() -> None:
+    assert not [e for e in SAMPLERS.entries.values() if "WrongNoise" in e.target]
+    with pytest.raises(UserError, match="kind is 'uniform' or 'gaussian', got 'gumbel'"):
+        WrongNoise("gumbel")  # type: ignore[arg-type]
 
 
 # --- the contract's own teeth --------------------------------------------------------------------
@@ -407,6 +434,53 @@ class TemperedGumbelSoftmax(Broken):
     law: ClassVar[Law] = "tempered argmax"
 
 
+class GatesOfGumbelSoftmax(Broken):
+    """Between 0 and 1, but no gates: they compete."""
+
+    law: ClassVar[Law] = "gates"
+
+
+class WideGates(Broken):
+    """Gates up to 2."""
+
+    law: ClassVar[Law] = "gates"
+    uses_temperature: ClassVar[bool] = False
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(2 * torch.sigmoid(logits))
+
+
+class BoundGates(BinaryConcrete):
+    """One noise for all gates of a row: each has its probability, but they open together."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        uniform = torch.rand((*logits.shape[:-1], 1), generator=generator, dtype=torch.float64)
+        return Sample(torch.sigmoid((logits + torch.logit(uniform, eps=1e-15).to(logits)) / tau))
+
+
+class GumbelGates(BinaryConcrete):
+    """One Gumbel variable in place of the difference of two."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return Sample(torch.sigmoid((logits + gumbel_noise(logits, generator)) / tau))
+
+
+class UnboundProbabilities(BinaryConcrete):
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.exp()
+
+
+class Shifted(Broken):
+    """Candidate 0 favoured: draws do not follow the logits even where these are equal."""
+
+    law: ClassVar[Law] = "perturbed"
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        shift = torch.zeros_like(logits)
+        shift[..., 0] = 0.5
+        return GumbelSoftmax()(logits + shift, tau, generator)
+
+
 class Misspelt(Broken):
     law: ClassVar[str] = "argmx"
 
@@ -420,6 +494,12 @@ class Misspelt(Broken):
         (ArgmaxOfDirichlet(), laws.FREQUENCIES),
         (UntemperedDraw(), laws.FREQUENCIES),
         (TemperedGumbelSoftmax(), laws.FREQUENCIES),
+        (GatesOfGumbelSoftmax(), laws.GATE_FREQUENCIES),
+        (WideGates(), laws.GATES),
+        (BoundGates(), laws.GATE_FREQUENCIES),
+        (GumbelGates(), laws.GATE_FREQUENCIES),
+        (UnboundProbabilities(), laws.GATES),
+        (Shifted(), laws.PERTURBED),
         (Misspelt(), laws.LAW),
         (Unnormalised(), laws.SIMPLEX),
         (Naive(), laws.SIMPLEX),

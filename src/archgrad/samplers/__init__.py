@@ -40,6 +40,31 @@ SAMPLERS = Table(
             "one candidate runs, drawn from softmax(α/τ); the gradient of softmax(α/backward_tau)",
             "Shah et al. 2024 (arXiv 2410.13331)",
         ),
+        "score_gate": Entry(
+            "archgrad.samplers.score_gate:ScoreGate",
+            "one candidate runs, drawn from softmax(α); its gate's gradient rewards its log-probability",
+            "Hu et al. 2020, DSNAS (arXiv 2002.09128)",
+        ),
+        "two_path": Entry(
+            "archgrad.samplers.two_path:TwoPath",
+            "two candidates are drawn, one is chosen, the other runs with weight 0 to be compared",
+            "Cai et al. 2019, ProxylessNAS (arXiv 1812.00332)",
+        ),
+        "sigmoid": Entry(
+            "archgrad.samplers.sigmoid:Sigmoid",
+            "every candidate runs, each with a gate of its own, σ(α)",
+            "Chu et al. 2020, FairDARTS (arXiv 1911.12126)",
+        ),
+        "binary_concrete": Entry(
+            "archgrad.samplers.binary_concrete:BinaryConcrete",
+            "random gates, σ((α + L)/τ), that open independently; with hard=true exactly 0 or 1",
+            "Maddison et al. 2017 (arXiv 1611.00712), appendix B",
+        ),
+        "noisy_gumbel_softmax": Entry(
+            "archgrad.samplers.noisy_gumbel_softmax:NoisyGumbelSoftmax",
+            "gumbel_softmax that explores more: noise on the logits, candidates dropped at random",
+            "Jang et al. 2017 (arXiv 1611.01144), eq. 2",
+        ),
         "dirichlet": Entry(
             "archgrad.samplers.dirichlet:Dirichlet",
             "a random point of the simplex: Dirichlet of concentration elu(α) + 1",

@@ -12,6 +12,7 @@ from torch import Tensor
 from archgrad.choice import Sample
 from archgrad.errors import UserError
 from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.log_prob import one_hot_log_prob
 from archgrad.samplers.sampler import Law, active_rows
 from archgrad.samplers.softmax_tangent import softmax_tangent
 
@@ -60,3 +61,7 @@ class DecoupledStraightThrough:
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]: what is drawn from at τ = 1; at another τ it is probabilities(α/τ)."""
         return torch.softmax(logits, dim=-1)
+
+    def log_prob(self, logits: Tensor, tau: float, weights: Tensor) -> Tensor:
+        """log P(D) [..., E] of the drawn one-hot weights [..., E, K], D ~ softmax(α/τ)."""
+        return one_hot_log_prob(logits / tau, weights)

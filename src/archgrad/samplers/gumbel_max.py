@@ -10,6 +10,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.log_prob import one_hot_log_prob
 from archgrad.samplers.sampler import active_rows
 
 
@@ -35,3 +36,7 @@ class GumbelMax:
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""
         return torch.softmax(logits, dim=-1)
+
+    def log_prob(self, logits: Tensor, tau: float, weights: Tensor) -> Tensor:
+        """log P(D) [..., E] of the drawn one-hot weights [..., E, K]."""
+        return one_hot_log_prob(logits, weights)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.log_prob import concrete_log_prob
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,7 @@ class GumbelSoftmax:
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""
         return torch.softmax(logits, dim=-1)
+
+    def log_prob(self, logits: Tensor, tau: float, weights: Tensor) -> Tensor:
+        """log-density [..., E] of the drawn weights [..., E, K] on the simplex."""
+        return concrete_log_prob(logits, tau, weights)

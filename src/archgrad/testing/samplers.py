@@ -21,12 +21,15 @@ from archgrad.samplers.sampler import Law, Sampler, law_of
 from archgrad.testing.law import require, require_close, require_identical
 
 SIMPLEX = "rows of a sample are non-negative and sum to 1"
+GATES = "under the law 'gates' every weight and every probability is between 0 and 1"
 FORM = "weights have the shape and dtype of the logits, which stay as they were"
 PROBABILITIES = "probabilities are a distribution over candidates"
 REPEATABLE = "a draw is a function of its arguments and the generator alone"
 GLOBAL = "the global random state is untouched"
 FREQUENCIES = "argmax frequencies of a random sampler pass a chi-square test against its probabilities"
 LAW = "the law that a sampler declares is one of those there are"
+GATE_FREQUENCIES = "open gates of a random sampler are independent, each with its probability"
+PERTURBED = "argmax frequencies under the law 'perturbed' follow the probabilities where logits are equal"
 MEAN = "draws of a random sampler with the law 'mean' average to its probabilities"
 MEAN_GRADIENT = "gradients of a random sampler with the law 'mean' average to that of its probabilities"
 ONE_HOT = "a sampler with one_active is exactly one-hot in the forward pass"
@@ -51,13 +54,15 @@ def check_sampler(
     """Check a sampler's laws, in float64, float32 and bfloat16.
 
     How a random sampler's draws are compared with its probabilities its class attribute `law` says
-    (`archgrad.samplers.sampler.Law`): the argmax by chi-square or, under the law "mean", the mean of
-    draws and of gradients, which then takes the place of finite differences at a fixed generator.
+    (`archgrad.samplers.sampler.Law`): the argmax or the set of open gates by chi-square or, under the law
+    "mean", the mean of draws and of gradients, which then takes the place of finite differences at a
+    fixed generator.
 
     Args:
         sampler: the part.
-        surrogate: for a hard sampler the soft one whose gradient it borrows, drawing the same noise
-            from the same generator; without it only the gradient's finiteness is checked.
+        surrogate: for a hard sampler (its weights are exactly 0 or 1) the soft one whose gradient it
+            borrows, drawing the same noise from the same generator; without it only the gradient's
+            finiteness is checked.
         draws: draws of the statistical tests, per temperature.
         significance: smallest p-value accepted; the draws are fixed by `seed`, so it is no flaky test.
         seed: seed of all draws.
@@ -66,12 +71,12 @@ def check_sampler(
         BrokenLaw: with the law's name and the numbers.
         MissingExtra: SciPy is not installed.
     """
+    law = law_of(sampler)
+    require(law in get_args(Law), LAW, f"declared {law!r}, there are {get_args(Law)}")
     _check_form(sampler, seed)
     _check_repeatable(sampler, seed)
     _check_extremes(sampler, seed)
     _check_temperature(sampler, seed)
-    law = law_of(sampler)
-    require(law in get_args(Law), LAW, f"declared {law!r}, there are {get_args(Law)}")
     averaged = law == "mean" and _is_random(sampler, seed)
     if _is_random(sampler, seed):
         for tau in _TEMPERATURES:
@@ -79,7 +84,8 @@ def check_sampler(
                 of_draws, of_gradients = mean_p(sampler, tau, draws, seed)
                 found = {MEAN: of_draws, MEAN_GRADIENT: of_gradients}
             else:
-                found = {FREQUENCIES: chi_square_p(sampler, tau, draws, seed)}
+                name = {"gates": GATE_FREQUENCIES, "perturbed": PERTURBED}.get(law, FREQUENCIES)
+                found = {name: chi_square_p(sampler, tau, draws, seed)}
             for name, p in found.items():
                 detail = f"p = {p:.2e} < {significance:.0e} at τ = {tau}, {draws} draws"
                 require(p >= significance, name, detail)
@@ -87,9 +93,11 @@ def check_sampler(
 
 
 def chi_square_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> float:
-    """p-value of `draws` argmaxes at temperature `tau` against the sampler's probabilities (K = 5).
+    """p-value of `draws` draws at temperature `tau` against the sampler's probabilities (K = 5).
 
-    Against those of α, or under the law "tempered argmax" of α/τ.
+    Of the argmaxes against the probabilities of α, under the law "tempered argmax" of α/τ, under
+    "perturbed" at equal logits. Under the law "gates" of the 2^K sets of open gates, z_k > ½, against
+    the product of the gates' probabilities.
 
     Raises:
         MissingExtra: SciPy is not installed.
@@ -98,12 +106,21 @@ def chi_square_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> flo
         from scipy.stats import chisquare
     except ImportError:
         raise MissingExtra("dev", "SciPy", "the chi-square test of a sampler") from None
+    law = law_of(sampler)
     row = torch.tensor(_LOGITS[:1], dtype=torch.float64)
-    drawn = sampler(row.expand(draws, -1), tau, _generator(seed)).weights.argmax(dim=-1)
-    observed = torch.bincount(drawn, minlength=row.shape[1]).double()
-    followed = row / tau if law_of(sampler) == "tempered argmax" else row
-    expected = draws * sampler.probabilities(followed)[0].double()
-    return float(chisquare(observed.numpy(), (expected * draws / expected.sum()).numpy()).pvalue)
+    if law == "perturbed":
+        row = torch.zeros_like(row)
+    weights = sampler(row.expand(draws, -1), tau, _generator(seed)).weights.detach()
+    expected = sampler.probabilities(row / tau if law == "tempered argmax" else row)[0].double()
+    if law == "gates":
+        powers = 2 ** torch.arange(row.shape[1])
+        opened = (torch.arange(2 ** row.shape[1]).unsqueeze(-1) & powers) > 0
+        expected = torch.where(opened, expected, 1 - expected).prod(dim=-1)
+        drawn = ((weights > 0.5) * powers).sum(dim=-1)
+    else:
+        drawn = weights.argmax(dim=-1)
+    observed = torch.bincount(drawn, minlength=len(expected)).double()
+    return float(chisquare(observed.numpy(), (draws * expected / expected.sum()).numpy()).pvalue)
 
 
 def mean_p(sampler: Sampler, tau: float, draws: int, seed: int = 0) -> tuple[float, float]:
@@ -166,9 +183,12 @@ def _check_form(sampler: Sampler, seed: int) -> None:
                 f"{where}: weights {tuple(weights.shape)} {weights.dtype}",
             )
             require_identical(FORM, logits, before, f"{where}: the logits")
-            _check_simplex(weights, where)
+            _check_range(sampler, weights, where)
             _check_active(sampler, sample, where)
             probabilities = sampler.probabilities(logits)
+            if law_of(sampler) == "gates":
+                _check_gates(probabilities, f"{where}: probabilities")
+                continue
             total = probabilities.double().sum(-1)
             require_close(PROBABILITIES, total, torch.ones_like(total), _slack(dtype), where)
             require(bool((probabilities >= 0).all()), PROBABILITIES, f"{where}: a negative probability")
@@ -179,11 +199,20 @@ def _slack(dtype: torch.dtype) -> float:
     return 4 * torch.finfo(dtype).eps
 
 
-def _check_simplex(weights: Tensor, where: str) -> None:
+def _check_range(sampler: Sampler, weights: Tensor, where: str) -> None:
+    """Rows on the simplex or, under the law "gates", numbers between 0 and 1."""
     weights = weights.detach()
+    if law_of(sampler) == "gates":
+        _check_gates(weights, where)
+        return
     total = weights.double().sum(-1)
     require_close(SIMPLEX, total, torch.ones_like(total), _slack(weights.dtype), f"{where}: row sums")
     require(bool((weights >= 0).all()), SIMPLEX, f"{where}: a negative weight, {float(weights.min()):.3e}")
+
+
+def _check_gates(gates: Tensor, where: str) -> None:
+    inside = bool(((gates >= 0) & (gates <= 1)).all())  # also false for NaN
+    require(inside, GATES, f"{where}: from {float(gates.min()):.3e} to {float(gates.max()):.3e}")
 
 
 def _check_active(sampler: Sampler, sample: Sample, where: str) -> None:
@@ -254,7 +283,7 @@ def _check_extremes(sampler: Sampler, seed: int) -> None:
                 logits = rows.to(dtype).requires_grad_()
                 where = f"{dtype}, K = {candidates}, τ = {tau}, logits within ±1e4"
                 sample = sampler(logits, tau, _generator(seed))
-                _check_simplex(sample.weights, where)
+                _check_range(sampler, sample.weights, where)
                 _check_active(sampler, sample, where)
                 if sample.weights.requires_grad:
                     ramp = torch.linspace(-1, 1, candidates).to(dtype)
@@ -304,10 +333,11 @@ def _check_gradient(sampler: Sampler, surrogate: Sampler | None, seed: int, *, a
         if sampler.one_active:
             cotangent = cotangent * sample.weights.detach()  # candidates that did not run get none
         found = _pull_back(sampler, cotangent, tau, seed)
+        hard = bool(((sample.weights == 0) | (sample.weights == 1)).all())
         if surrogate is not None:
             wanted = _pull_back(surrogate, cotangent, tau, seed)
             require_close(SURROGATE, found, wanted, 1e-12, where)
-        elif not sampler.one_active and not averaged:
+        elif not hard and not averaged:
             wanted = _finite_differences(sampler, cotangent, tau, seed)
             require_close(PATHWISE, found, wanted, 1e-7, where)
 
