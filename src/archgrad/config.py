@@ -55,11 +55,15 @@ class Named(Section):
 
 
 class Search(Section):
-    """The loop. order: DARTS steps on the logits first, GDAS on the weights."""
+    """The loop. order: DARTS steps on the logits first, GDAS on the weights.
+
+    architecture_every: steps on the weights for one on the logits (ProxylessNAS: 5).
+    """
 
     epochs: Count = 50
     batch_size: Annotated[int, Field(ge=2)] = 64
     order: Literal["architecture_first", "weights_first"] = "architecture_first"
+    architecture_every: Count = 1
     warmup_epochs: Length = 0
     drop_path: Probability = 0.0
 
@@ -204,7 +208,8 @@ def unused(config: Config) -> dict[str, str]:
         ):
             for key in fields:
                 reasons[f"{section}.{key}"] = f"the method {config.method!r} does not train the logits"
-        reasons["search.warmup_epochs"] = "the logits are never trained"
+        for key in ("warmup_epochs", "architecture_every"):
+            reasons[f"search.{key}"] = "the logits are never trained"
         reasons["cost.strength"] = "the logits are not trained, so a penalty has no effect"
     elif config.architecture.optimizer == "sgd":
         reasons["architecture.betas"] = "sgd has no betas"

@@ -66,6 +66,7 @@ def search_plan(
         regularizer=regularizer_of(config),
         searches=searches,
         architecture_first=config.search.order == "architecture_first",
+        architecture_every=config.search.architecture_every,
         warmup_epochs=warmup,
         expected_cost=expected_cost,
         derive=derive,

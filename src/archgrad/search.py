@@ -17,8 +17,7 @@ from torch import Tensor
 
 from archgrad.architecture_step import architecture_step
 from archgrad.choice import Group, Sample
-from archgrad.errors import WorkError
-from archgrad.gradient_step import MOST_SKIPPED_IN_A_ROW, add, descend, gradient_norm, mean
+from archgrad.gradient_step import add, count_skipped, descend, gradient_norm, mean
 from archgrad.problem import Draw, Objective, Problem, WeightStep
 from archgrad.randomness import Streams
 from archgrad.search_records import EpochRecord, StepRecord, counts, epoch_record, step_record
@@ -77,7 +76,7 @@ def _step(
     valid: Objective,
 ) -> None:
     """One step on the weights and, when the plan learns, one on the logits, in the plan's order."""
-    learns = plan.learns(state.epoch)
+    learns = plan.learns(state.epoch) and state.step % plan.architecture_every == 0
     # single level: the logits descend the weights' loss, from the same backward pass
     joint = learns and getattr(plan.hypergradient, "joint", False)
     before = learns and not joint and plan.architecture_first
@@ -86,17 +85,12 @@ def _step(
     if joint or state.weight_optimizer is not None:
         finite &= _weight_step(task, state, plan, streams, train, joint)
     finite &= not after or _architecture_step(task, state, plan, streams, train, valid)
-    if finite:
-        state.skipped_in_a_row = 0
-        return
-    add(state.totals, skipped_steps=1)
-    state.skipped_in_a_row += 1
-    if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-        raise WorkError(
-            f"the loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row "
-            f"(epoch {state.epoch}, step {state.step}): lower weights.learning_rate, set weights.clip, "
-            "or check the data for extreme values"
-        )
+    count_skipped(
+        state,
+        finite,
+        "steps",
+        "lower weights.learning_rate, set weights.clip, or check the data for extreme values",
+    )
 
 
 def _architecture_step(

@@ -33,6 +33,7 @@ class SearchPlan:
     regularizer: added to the architecture's loss, a function of the probabilities; None for none.
     searches: S where the logits carry a first dimension of S independent searches, else None.
     architecture_first: DARTS' order; GDAS steps on the weights first.
+    architecture_every: steps on the weights for one on the logits.
     warmup_epochs: epochs at the start that train weights only.
     expected_cost: probabilities per group -> cost, for the record; None without a cost.
     derive: (groups, probabilities per group) -> architecture that would be derived now, for the record.
@@ -49,6 +50,7 @@ class SearchPlan:
     regularizer: Regularizer | None = None
     searches: int | None = None
     architecture_first: bool = True
+    architecture_every: int = 1
     warmup_epochs: int = 0
     expected_cost: Callable[[Sequence[Tensor]], float] | None = None
     derive: Callable[[Sequence[Group], Sequence[Tensor]], Mapping[str, str]] = argmax_architecture
