@@ -17,8 +17,10 @@ from archgrad.samplers.gumbel_noise import gumbel_noise
 from archgrad.samplers.gumbel_rao import GumbelRao, conditional_gumbel
 from archgrad.samplers.reinmax import ReinMax
 from archgrad.samplers.sampler import Sampler
+from archgrad.samplers.score_gate import ScoreGate
 from archgrad.samplers.softmax_tangent import softmax_tangent
 from archgrad.samplers.straight_through import StraightThrough
+from archgrad.samplers.two_path import TwoPath
 from archgrad.testing.samplers import chi_square_p
 
 DOUBLE = torch.float64
@@ -207,6 +209,174 @@ def test_backward_tau_is_checked(wrong: float) -> None:
 def test_the_number_of_conditional_samples_is_checked(wrong: int) -> None:
     with pytest.raises(UserError, match=r"samples is a whole number from 1, got"):
         GumbelRao(samples=wrong)
+
+
+# --- score gate ----------------------------------------------------------------------------------
+
+
+def multilinear(choices: int, candidates: int) -> Objective:
+    """The table of a value for every outcome, extended so that it is linear in each choice's weights."""
+    table = torch.randn([candidates] * choices, generator=seeded(3), dtype=DOUBLE)
+
+    def objective(z: Tensor) -> Tensor:
+        total = table.expand(len(z), *table.shape)
+        for e in range(choices):
+            total = torch.einsum("nk...,nk->n...", total, z[:, e])
+        return total
+
+    return objective
+
+
+@pytest.mark.parametrize(("choices", "candidates"), [(1, 4), (2, 3), (3, 3)])
+def test_score_gate_is_unbiased_where_the_objective_is_linear_in_each_choice(
+    choices: int, candidates: int
+) -> None:
+    """All K^E draws, weighted exactly. For a quadratic it is biased, and the softmax's law is needed."""
+    alpha = torch.stack([ALPHA, ALPHA.flip(0), 2 * ALPHA])[:choices, :candidates]
+    law, objective = torch.softmax(alpha, dim=-1), multilinear(choices, candidates)
+    found = expected_gradient(ScoreGate(), objective, alpha, 1.0, law)
+    torch.testing.assert_close(found, exact_gradient(objective, alpha), rtol=0, atol=1e-14)
+    other = quadratic(choices, candidates)
+    biased = expected_gradient(ScoreGate(), other, alpha, 1.0, law) - exact_gradient(other, alpha)
+    assert float(biased.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("tau", [0.3, 1.0])
+def test_score_gate_is_twice_reinmax_when_only_the_drawn_gate_has_a_gradient(tau: float) -> None:
+    """At ReinMax's τ = 1; score_gate itself has no temperature."""
+    g = torch.tensor([1.3, -2.0, 0.4, 0.7], dtype=DOUBLE)
+    pi = torch.softmax(ALPHA, dim=-1)
+    found = []
+    for sampler in (ScoreGate(), ReinMax()):
+        rows = ALPHA.expand(200, 1, 4).clone().requires_grad_()
+        weights = sampler(rows, tau if sampler == ScoreGate() else 1.0, seeded()).weights
+        drawn = weights.detach()
+        found += torch.autograd.grad((weights * drawn * g).sum(), rows)
+    torch.testing.assert_close(found[0], 2 * found[1], rtol=0, atol=1e-14)
+    wanted = (drawn * g).sum(-1, keepdim=True) * (drawn - pi)
+    torch.testing.assert_close(found[0], wanted, rtol=0, atol=1e-14)
+    assert len(set(drawn.argmax(-1).flatten().tolist())) == 4
+
+
+def test_score_gate_hears_only_the_drawn_gate() -> None:
+    """dL/dz of a candidate that was not drawn makes no difference."""
+    logits = ALPHA[None].clone().requires_grad_()
+    weights = ScoreGate()(logits, 1.0, seeded()).weights
+    closed = 1 - weights.detach()
+    (found,) = torch.autograd.grad((weights * closed * 7).sum(), logits)
+    assert torch.equal(found, torch.zeros_like(found))
+
+
+# --- two paths -----------------------------------------------------------------------------------
+
+
+def published_law(p: Tensor) -> Tensor:
+    """P(k is chosen) [K] by the procedure: a first from p, a second from the rest, one of the two by p."""
+    chosen = torch.zeros_like(p)
+    for i in range(len(p)):
+        for j in range(len(p)):
+            if i != j:
+                ordered = p[i] * p[j] / (1 - p[i])
+                chosen[i] += ordered * p[i] / (p[i] + p[j])
+                chosen[j] += ordered * p[j] / (p[i] + p[j])
+    return chosen
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 3, 4])
+def test_two_path_s_law_is_that_of_the_procedure(candidates: int) -> None:
+    alpha = 1.5 * ALPHA[:candidates]
+    p = torch.softmax(alpha, dim=-1)
+    wanted = published_law(p) if candidates > 1 else p
+    found = TwoPath().probabilities(alpha)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+    assert torch.equal(found.argsort(), p.argsort())
+    distance = float((found - p).abs().max())
+    assert distance > 0.02 if candidates > 2 else distance < 1e-15
+
+
+def test_two_path_s_law_where_probabilities_round_to_one() -> None:
+    """α = (0, −60, −61): 1 − p_0 is 0 in floats, but the second of the pair still comes from the others."""
+    found = TwoPath().log_prob(
+        torch.tensor([0.0, -60.0, -61.0], dtype=DOUBLE).expand(3, 3), 1.0, torch.eye(3, dtype=DOUBLE)
+    )
+    second = torch.log_softmax(torch.tensor([-60.0, -61.0], dtype=DOUBLE), dim=-1)
+    wanted = torch.tensor([0.0, -60.0, -61.0], dtype=DOUBLE) + torch.cat([torch.zeros(1), second])
+    torch.testing.assert_close(found, wanted, rtol=1e-14, atol=1e-14)
+
+
+def test_two_path_draws_pairs_without_replacement_and_one_of_them_by_q() -> None:
+    """Chi-square of (chosen, other) over the 12 ordered pairs against exact probabilities."""
+    from scipy.stats import chisquare
+
+    p, draws = torch.softmax(ALPHA, dim=-1), 20_000
+    active = TwoPath()(ALPHA.expand(draws, 4).clone().requires_grad_(), 1.0, seeded(2)).active
+    assert active is not None
+    index = torch.tensor(active)
+    counts = torch.bincount(index[:, 0] * 4 + index[:, 1], minlength=16).double()
+    wanted = torch.zeros(4, 4, dtype=DOUBLE)
+    for i, j in product(range(4), repeat=2):
+        if i != j:
+            pair = p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j]))
+            wanted[i, j] = pair * p[i] / (p[i] + p[j])
+    assert float(wanted.sum()) == pytest.approx(1, abs=1e-14)
+    apart = ~torch.eye(4, dtype=torch.bool).flatten()
+    assert not bool(counts[~apart].any())
+    assert chisquare(counts[apart].numpy(), draws * wanted.flatten()[apart].numpy()).pvalue > 1e-3
+
+
+def test_two_path_gradient_by_hand() -> None:
+    """dα_i = Σ_j g_j q_j (δ_ij − q_i) over the pair; the chosen one is first, of weight 1."""
+    g = torch.tensor([1.3, -2.0, 0.4, 0.7], dtype=DOUBLE)
+    seen = set()
+    for seed in range(150):
+        logits = ALPHA[None].clone().requires_grad_()
+        sample = TwoPath()(logits, 0.4, seeded(seed))
+        (found,) = torch.autograd.grad((sample.weights * g).sum(), logits)
+        assert sample.active is not None
+        ((i, j),) = sample.active
+        assert sample.weights[0].tolist() == [float(k == i) for k in range(4)]
+        q = ALPHA[[i, j]].exp() / ALPHA[[i, j]].exp().sum()
+        wanted = torch.zeros(4, dtype=DOUBLE)
+        wanted[i] = g[i] * q[0] * (1 - q[0]) - g[j] * q[1] * q[0]
+        wanted[j] = g[j] * q[1] * (1 - q[1]) - g[i] * q[0] * q[1]
+        torch.testing.assert_close(found[0], wanted, rtol=0, atol=1e-15)
+        seen.add((i, j))
+    assert len(seen) == 12
+
+
+def test_two_path_runs_the_chosen_one_alone_where_no_gradient_is_wanted() -> None:
+    with_gradient = TwoPath()(ALPHA.expand(50, 4).clone().requires_grad_(), 1.0, seeded(5))
+    without = TwoPath()(ALPHA.expand(50, 4), 1.0, seeded(5))
+    assert torch.equal(with_gradient.weights, without.weights)
+    assert with_gradient.active is not None
+    assert without.active == tuple((chosen,) for chosen, _ in with_gradient.active)
+
+
+def test_after_step_leaves_the_probabilities_of_unmoved_candidates() -> None:
+    before = torch.randn(3, 4, 6, generator=seeded(1), dtype=DOUBLE)
+    moved = torch.rand(3, 4, 6, generator=seeded(2)) < 0.4
+    moved[0, 0], moved[0, 1] = False, True  # a row without moves, and one where all moved
+    step = torch.randn(3, 4, 6, generator=seeded(3), dtype=DOUBLE)
+    after = torch.where(moved, before + step, before)
+    kept, kept_before = after.clone(), before.clone()
+    found = TwoPath().after_step(before, after)
+    assert torch.equal(after, kept)
+    assert torch.equal(before, kept_before)
+    assert torch.equal(found[~moved], before[~moved])
+    assert torch.equal(found[0, 0], before[0, 0])
+    p, q, raw = (torch.softmax(a, dim=-1) for a in (before, found, after))
+    torch.testing.assert_close(q[~moved], p[~moved], rtol=4e-16, atol=0)
+    assert float((raw - p)[~moved].abs().max()) > 0.01  # what is corrected
+    shift = torch.where(moved, found - after, torch.nan)
+    spread = shift.nan_to_num(-torch.inf).amax(-1) - shift.nan_to_num(torch.inf).amin(-1)
+    assert float(spread[moved.any(-1)].max()) < 1e-15  # one offset a row: the step's differences stay
+    torch.testing.assert_close(found.logsumexp(-1), before.logsumexp(-1), rtol=0, atol=1e-15)
+
+
+def test_after_step_at_large_logits() -> None:
+    before = torch.tensor([[1e4, -1e4, 3.0]])
+    found = TwoPath().after_step(before, before + torch.tensor([[1.0, -2.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([[1e4, -1e4 - 3, 3.0]]), rtol=0, atol=2e-3)
 
 
 # --- Gumbel-Rao ----------------------------------------------------------------------------------

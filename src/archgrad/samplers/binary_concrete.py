@@ -20,6 +20,7 @@ class BinaryConcrete:
 
     For what is kept or dropped one by one: candidates, edges, channels. The leading dimensions are free,
     so logits [B, C] may be made from an input, a gate for each channel of each image.
+    A caller that does not need `Sample.active` spares the list by one more dimension, [1, B, C].
 
     hard: the forward pass is exactly 1 where z_k > ½ and 0 elsewhere, the backward pass that of z
         (straight-through). As logits [E, K] of a supernet, closed candidates are not run and their
