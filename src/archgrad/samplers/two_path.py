@@ -87,7 +87,8 @@ def _chosen_log_probabilities(logits: Tensor) -> Tensor:
         return log_p
     self_pair = torch.eye(candidates, dtype=torch.bool, device=alpha.device)
     others = alpha.unsqueeze(-2).masked_fill(self_pair, -torch.inf)
-    ordered = log_p.unsqueeze(-1) + torch.log_softmax(others, dim=-1)  # [j, k]: first j, then k
+    second = torch.log_softmax(others, dim=-1).masked_fill(self_pair, 0.0)  # finite: so is the gradient below
+    ordered = log_p.unsqueeze(-1) + second  # [j, k]: first j, then k
     pair = torch.logaddexp(ordered, ordered.transpose(-1, -2)).masked_fill(self_pair, -torch.inf)
     gap = alpha.unsqueeze(-2) - alpha.unsqueeze(-1)  # [j, k]: α_k − α_j
     return torch.logsumexp(pair + torch.nn.functional.logsigmoid(gap), dim=-2)
