@@ -1,6 +1,7 @@
 """Bilevel problems that know their answer: hypergradients in closed form, in float64.
 
-The logits are two groups, [2, 3] and [1, 4]; z (n_z = 10 numbers) are their softmax weights in a row. The
+The logits are two groups, [2, 3] and [1, 4]; z (n_z = 10 numbers) are the drawn weights in a row, their
+softmax or, on demand, one-hot rows drawn from it. The
 weights w (n_w = 7 numbers) are two tensors, [3] and [2, 2]; a third, [2], is in no loss, like the
 parameters of a candidate that did not run.
 """
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from archgrad.choice import Sample
+from archgrad.choice import Group, Sample
+from archgrad.policy import Policy
 from archgrad.problem import Objective, Outcome, Problem, WeightStep
+from archgrad.samplers.gumbel_max import GumbelMax
+from archgrad.samplers.softmax import Softmax
 
 _GROUPS = ((2, 3), (1, 4))
 _WEIGHTS = ((3,), (2, 2), (2,))
@@ -28,14 +32,18 @@ _Loss = Callable[[Tensor, Tensor], Tensor]
 class Planted:
     """A problem with the exact answers of the hypergradients, one [E, K] per group each.
 
+    The answers at z are those of z = softmax(α), whatever `problem` draws.
+
     problem: see `archgrad.problem.Problem`.
     alpha: the logits, leaves that require grad.
+    expected: ∇_α E[L_val(w, z)] over one-hot rows z drawn from softmax(α).
     first_order: ∇_α L_val(w, α).
     single_level: ∇_α L_train(w, α).
     unrolled: dL_val(w'(α), α)/dα, w' one step of `problem.weight_step` from w.
     implicit: ∇_α L_val + (∂w*/∂α)ᵀ ∇_w L_val at the given w, ∂w*/∂α = −[∂²L_train/∂w²]⁻¹ ∂²L_train/∂w∂α
         (Lorraine et al. 2020, arXiv 1911.02590, theorem 1); weight decay is not part of L_train. The
         Hessian is that of the weights in the loss.
+    implicit_with: the same with another matrix in place of the inverse; it is handed the Hessian.
     """
 
     problem: Problem
@@ -43,7 +51,13 @@ class Planted:
     first_order: list[Tensor]
     single_level: list[Tensor]
     unrolled: list[Tensor]
-    implicit: list[Tensor]
+    expected: list[Tensor]
+    implicit_with: Callable[[Callable[[Tensor], Tensor]], list[Tensor]]
+
+    @property
+    def implicit(self) -> list[Tensor]:
+        """See the class."""
+        return self.implicit_with(torch.linalg.inv)
 
 
 def quadratic_problem(
@@ -52,6 +66,7 @@ def quadratic_problem(
     learning_rate: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 0.03,
+    one_hot: bool = False,
 ) -> Planted:
     """Quadratic in w on both levels, so central differences along w are exact.
 
@@ -62,6 +77,8 @@ def quadratic_problem(
         learning_rate: of the inner step.
         momentum: of the inner step; the velocities are not zero.
         weight_decay: of the inner step.
+        one_hot: the problem draws one-hot rows from softmax(α), without gradient (`GumbelMax`); its
+            draws are otherwise softmax(α) itself.
     """
     normal = _Normal(seed)
     A, H, S = normal.definite(_USED), normal.definite(_USED), normal.definite(_N_Z)
@@ -74,7 +91,8 @@ def quadratic_problem(
     def valid(w: Tensor, z: Tensor) -> Tensor:
         return 0.5 * w @ H @ w - c @ w + z @ M @ w + q @ z + 0.5 * z @ S @ z
 
-    problem, alpha, w, z = _assemble(normal, train, valid, learning_rate, momentum, weight_decay)
+    inner = WeightStep(learning_rate, momentum, weight_decay)
+    problem, alpha, w, z = _assemble(normal, train, valid, inner, one_hot)
     stepped = _stepped(w, A @ w - B @ z - b, problem.weight_step)
 
     def direct(w: Tensor) -> Tensor:
@@ -83,13 +101,18 @@ def quadratic_problem(
     def slope(w: Tensor) -> Tensor:
         return H @ w - c + M.T @ z
 
+    # one-hot rows: z_k² = z_k, two of one row are never both 1, those of different rows are independent
+    row = torch.cat([torch.arange(e).repeat_interleave(k) + 10 * g for g, (e, k) in enumerate(_GROUPS)])
+    pairs = (row != row[:, None]) * S
+
     return Planted(
         problem,
         alpha,
         first_order=_to_logits(direct(w), z),
         single_level=_to_logits(p - B.T @ w, z),
         unrolled=_to_logits(direct(stepped) + learning_rate * B.T @ slope(stepped), z),
-        implicit=_to_logits(direct(w) + B.T @ torch.linalg.solve(A, slope(w)), z),
+        expected=_to_logits(M @ w + q + 0.5 * S.diagonal() + pairs @ z, z),
+        implicit_with=lambda inverse: _to_logits(direct(w) + B.T @ (inverse(A) @ slope(w)), z),
     )
 
 
@@ -99,6 +122,7 @@ def exponential_problem(
     learning_rate: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 0.03,
+    one_hot: bool = False,
 ) -> Planted:
     """Not quadratic in w: the error of a finite difference shows.
 
@@ -109,6 +133,8 @@ def exponential_problem(
         learning_rate: of the inner step.
         momentum: of the inner step; the velocities are not zero.
         weight_decay: of the inner step.
+        one_hot: the problem draws one-hot rows from softmax(α), without gradient (`GumbelMax`); its
+            draws are otherwise softmax(α) itself.
     """
     normal = _Normal(seed)
     A, U, t, q = normal.definite(_USED), 0.5 * normal(_N_Z, _USED), normal(_USED), normal(_N_Z)
@@ -119,7 +145,8 @@ def exponential_problem(
     def valid(w: Tensor, z: Tensor) -> Tensor:
         return 0.5 * (w - t) @ (w - t) + q @ z
 
-    problem, alpha, w, z = _assemble(normal, train, valid, learning_rate, momentum, weight_decay)
+    inner = WeightStep(learning_rate, momentum, weight_decay)
+    problem, alpha, w, z = _assemble(normal, train, valid, inner, one_hot)
     grown = torch.exp(U @ w)
     stepped = _stepped(w, U.T @ (z * grown) + A @ w, problem.weight_step)
     hessian = U.T @ ((z * grown)[:, None] * U) + A
@@ -129,7 +156,8 @@ def exponential_problem(
         first_order=_to_logits(q, z),
         single_level=_to_logits(grown, z),
         unrolled=_to_logits(q - learning_rate * grown * (U @ (stepped - t)), z),
-        implicit=_to_logits(q - grown * (U @ torch.linalg.solve(hessian, w - t)), z),
+        expected=_to_logits(q, z),
+        implicit_with=lambda inverse: _to_logits(q - grown * (U @ (inverse(hessian) @ (w - t))), z),
     )
 
 
@@ -148,14 +176,14 @@ class _Normal:
         return root @ root.T / size + 0.5 * torch.eye(size, dtype=torch.float64)
 
 
-def _softmax_draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
-    return [Sample(torch.softmax(a, dim=-1)) for a in alpha]
+def _noise(repeat: int) -> torch.Generator:
+    return torch.Generator().manual_seed(1_000 + repeat)
 
 
 def _assemble(
-    normal: _Normal, train: _Loss, valid: _Loss, learning_rate: float, momentum: float, weight_decay: float
+    normal: _Normal, train: _Loss, valid: _Loss, step: WeightStep, one_hot: bool
 ) -> tuple[Problem, list[Tensor], Tensor, Tensor]:
-    """The problem, its logits, and the values of w and z in a row."""
+    """The problem, its logits, and the values of w and of z = softmax(α) in a row."""
     alpha = [normal(*shape).requires_grad_() for shape in _GROUPS]
     weights = [normal(*shape).requires_grad_() for shape in _WEIGHTS]
     velocities = [normal(*_WEIGHTS[0]), normal(*_WEIGHTS[1]), None]
@@ -167,14 +195,25 @@ def _assemble(
 
         return evaluate
 
+    groups = tuple(
+        Group(tuple(map(str, range(k))), tuple(f"{g}.{i}" for i in range(e)))
+        for g, (e, k) in enumerate(_GROUPS)
+    )
+    policy = Policy(groups, GumbelMax() if one_hot else Softmax())
+
+    def draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
+        return policy.draw(alpha, 1.0, _noise(repeat))
+
     problem = Problem(
         objective(train),
         objective(valid),
-        _softmax_draw,
+        draw,
         weights,
-        weight_step=WeightStep(learning_rate, momentum, weight_decay, velocities),
+        weight_step=step._replace(velocities=velocities),
+        policy=policy,
+        noise=_noise,
     )
-    z = _flat([s.weights.detach() for s in _softmax_draw(alpha)])
+    z = _flat([torch.softmax(a.detach(), dim=-1) for a in alpha])
     return problem, alpha, _flat(weights[:2]).detach(), z
 
 

@@ -20,5 +20,10 @@ HYPERGRADIENTS = Table(
             "∇α of the training loss: logits and weights share every batch",
             "Xie et al. 2019, SNAS (arXiv 1812.09926), section 2.2",
         ),
+        "score_function": Entry(
+            "archgrad.hypergradients.score_function:ScoreFunction",
+            "the reward of drawn architectures times ∇θ of their log-probability; no backward pass",
+            "Williams 1992; Pham et al. 2018, ENAS (arXiv 1802.03268)",
+        ),
     },
 )

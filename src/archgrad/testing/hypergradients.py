@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from archgrad.testing.law import BrokenLaw, require, require_close, require_iden
 CLOSED_FORM = "a hypergradient equals the closed form on planted problems"
 FORM = "a hypergradient is one new finite tensor per group, of the logits' shape and dtype, without graph"
 EVALUATIONS = "a call costs the evaluations that its documentation states"
+BACKWARD = "a call costs the backward passes that its documentation states"
 SAME_NOISE = "all evaluations of a call see the same random state"
 PRESERVED = "weights, buffers, gradients, velocities, logits and random state are bit-identical afterwards"
 RAISES = "an exception of the objective is passed on"
@@ -35,35 +37,42 @@ def check_hypergradient(
     *,
     closed_form: Callable[[Planted], Sequence[Tensor]] | None = None,
     evaluations: tuple[int, int] | None = None,
+    backward: tuple[int, int] | None = None,
     tolerance: float = 1e-9,
     seed: int = 0,
 ) -> None:
     """Check a hypergradient's laws on quadratic planted problems.
+
+    The problem draws softmax(α), or one-hot rows for a hypergradient with a class attribute ``score = True``,
+    which says that it needs the probability of a draw and no gradient through it.
 
     Args:
         hypergradient: the part.
         closed_form: which answer of `Planted` it should give, e.g. ``lambda planted: planted.unrolled``;
             without it the value is not checked.
         evaluations: evaluations of (training, validation) objective per call; None leaves them unchecked.
+        backward: backward passes through an objective per call, and passes through such a pass (each the
+            product of a vector with second derivatives); None leaves them unchecked.
         tolerance: largest difference from the closed form, relative where the numbers exceed 1.
         seed: seed of the planted problem.
 
     Raises:
         BrokenLaw: with the law's name and the numbers.
     """
+    one_hot = bool(getattr(hypergradient, "score", False))
     settings: tuple[dict[str, float], ...] = (
         {"momentum": 0.0, "weight_decay": 0.0},
         {},
         {"learning_rate": 0.7},
     )
     for given in settings:
-        planted = quadratic_problem(seed, **given)
+        planted = quadratic_problem(seed, one_hot=one_hot, **given)
         found = hypergradient(planted.problem, planted.alpha).gradients
         _check_form(found, planted)
         if closed_form is not None:
             for group, (got, wanted) in enumerate(zip(found, closed_form(planted), strict=True)):
                 require_close(CLOSED_FORM, got, wanted, tolerance, f"group {group}, inner step {given}")
-    watched = _watch(quadratic_problem(seed))
+    watched = _watch(quadratic_problem(seed, one_hot=one_hot))
     before = watched.state()
     hypergradient(watched.problem, watched.alpha)
     watched.require_state(before, "after a call")
@@ -73,10 +82,15 @@ def check_hypergradient(
         EVALUATIONS,
         f"stated (training, validation) = {evaluations}, counted {counts}",
     )
+    require(
+        backward is None or watched.passes == list(backward),
+        BACKWARD,
+        f"stated (first, second order) = {backward}, counted {tuple(watched.passes)}",
+    )
     for call, noise in enumerate(watched.noise[1:], start=2):
         require_identical(SAME_NOISE, noise, watched.noise[0], f"evaluation {call} against the first")
     for call in range(1, len(watched.calls) + 1):
-        _check_interrupted(hypergradient, call, seed)
+        _check_interrupted(hypergradient, call, seed, one_hot)
 
 
 def check_order(
@@ -142,6 +156,7 @@ class _Watched:
     generator: torch.Generator
     calls: list[str]
     noise: list[Tensor]
+    passes: list[int]
 
     def state(self) -> dict[str, Tensor | None]:
         """Copies of all that a hypergradient may touch but has to put back."""
@@ -173,12 +188,44 @@ class _Watched:
         require(not frozen, PRESERVED, f"weights {frozen} no longer require grad {when}")
 
 
+class _Counted(torch.autograd.Function):
+    """A loss [...] as it is; counts the passes back through it."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, passes: list[int], *leaves: Tensor) -> Tensor:
+        ctx.passes, ctx.leaves = passes, leaves
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.passes[0] += 1
+        (g,) = gradient
+        if torch.is_grad_enabled():  # this pass may be differentiated itself
+            g = g * _One.apply(ctx.passes, *ctx.leaves)  # type: ignore[no-untyped-call]
+        return g, None, *[None] * len(ctx.leaves)
+
+
+class _One(torch.autograd.Function):
+    """1, as if it depended on the leaves; counts the passes back through it."""
+
+    @staticmethod
+    def forward(ctx: Any, passes: list[int], *leaves: Tensor) -> Tensor:
+        ctx.passes, ctx.leaves = passes, leaves
+        return leaves[0].new_ones(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.passes[1] += 1
+        return None, *[torch.zeros_like(leaf) for leaf in ctx.leaves]
+
+
 def _watch(planted: Planted, interrupt_at: int = 0) -> _Watched:
     """Watch a problem; its evaluation number `interrupt_at` (from 1; 0: none) raises."""
     buffers = [torch.zeros(3, dtype=torch.float64), torch.tensor(5)]
     generator = torch.Generator().manual_seed(1)
     calls: list[str] = []
     noise: list[Tensor] = []
+    passes = [0, 0]
     # some with a gradient field and some without: neither kind may change
     planted.problem.weights[0].grad = torch.ones_like(planted.problem.weights[0])
     planted.alpha[0].grad = torch.ones_like(planted.alpha[0])
@@ -193,7 +240,10 @@ def _watch(planted: Planted, interrupt_at: int = 0) -> _Watched:
             buffers[1].add_(1)
             if len(calls) == interrupt_at:
                 raise _Interrupted
-            return outcome
+            loss = _Counted.apply(  # type: ignore[no-untyped-call]
+                outcome.loss, passes, *planted.alpha, *planted.problem.weights
+            )
+            return outcome._replace(loss=loss)
 
         return evaluate
 
@@ -204,12 +254,12 @@ def _watch(planted: Planted, interrupt_at: int = 0) -> _Watched:
         buffers=buffers,
         generators=[generator],
     )
-    return _Watched(problem, planted.alpha, generator, calls, noise)
+    return _Watched(problem, planted.alpha, generator, calls, noise, passes)
 
 
-def _check_interrupted(hypergradient: Hypergradient, call: int, seed: int) -> None:
+def _check_interrupted(hypergradient: Hypergradient, call: int, seed: int, one_hot: bool) -> None:
     """All is as before also when evaluation number `call` raises."""
-    watched = _watch(quadratic_problem(seed), interrupt_at=call)
+    watched = _watch(quadratic_problem(seed, one_hot=one_hot), interrupt_at=call)
     before = watched.state()
     try:
         hypergradient(watched.problem, watched.alpha)
