@@ -3,8 +3,8 @@
 T[a] is the loss of the architecture that takes candidate a_e at choice e. The multilinear extension
 f(z) = Σ_a Π_e z[e, a_e] · T[a] agrees with it at one-hot z and is linear in each row of z. For
 independent rows a_e ~ p_e it is an expectation, f(p) = E[T[a]], so ∇_α f(p(α)) is the exact gradient
-of the expected loss: what a score-function estimator approaches (Williams 1992; Xie et al. 2019, SNAS,
-arXiv 1812.09926, section 2.2). Shapes: E choices × K candidates; leading dimensions are independent
+of the expected loss: what a score-function estimator (Williams 1992, Machine Learning 8) is right on
+average about. Shapes: E choices × K candidates; leading dimensions are independent
 searches.
 """
 
@@ -99,6 +99,12 @@ def index_in(landscape: Landscape, architecture: Architecture) -> tuple[int, ...
                 f"{', '.join(group.candidates)}"
             )
     return tuple(group.candidates.index(architecture[name]) for name in group.names)
+
+
+def regret(landscape: Landscape, index: Tensor) -> Tensor:
+    """How much worse than the best architecture, on the truth: index [..., E] -> [...], float64, ≥ 0."""
+    truth = landscape.truth
+    return truth.values(index) - truth.best
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""A landscape as the search sees it: one or S independent searches at once, no weights, no data.
+
+E choices × K candidates; the logits of a search are [E, K], of S searches [S, E, K].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Group, Sample
+from archgrad.errors import UserError
+from archgrad.landscapes.landscape import Landscape
+from archgrad.landscapes.noise import per_step
+from archgrad.problem import Objective, Outcome
+from archgrad.randomness import Streams
+
+Observe = Literal["all", "active"]
+"""Which gates have a gradient: all, as if every candidate had been run, or those that did run."""
+
+
+@dataclass(frozen=True)
+class LandscapeObjective:
+    """f at the drawn weights.
+
+    landscape: the losses.
+    observe: "active" leaves out candidates that did not run, as a network would.
+    error: added to the loss, a function of the weights: noise of this step.
+    """
+
+    landscape: Landscape
+    observe: Observe = "all"
+    error: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, samples: Sequence[Sample]) -> Outcome:
+        """`loss` [...], one a search; `correct` is 1 minus its mean, of one image."""
+        (sample,) = samples
+        z = sample.weights
+        if self.observe == "active":
+            z = torch.where(_ran(sample), z, z.detach())
+        loss = self.landscape.value(z)
+        if self.error is not None:
+            loss = loss + self.error(z)
+        mean = loss.detach().mean()
+        return Outcome(loss, mean, 1 - mean, 1)
+
+
+class LandscapeTask:
+    """A `SearchTask` whose training and validation objective are both the landscape.
+
+    Args:
+        landscape: searched on; its `truth` is for scoring and is never looked at here.
+        searches: S, for logits [S, E, K] of independent searches; None for logits [E, K].
+        observe: "all", or "active" for a gradient through candidates that ran only.
+        steps_per_epoch: steps that count as an epoch.
+        step_noise: standard deviation of an error that is fresh at every step (`noise.per_step`), and of
+            its own for each search and for training and validation.
+        streams: of that error.
+
+    Raises:
+        UserError: a number out of range, or unknown `observe`.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        searches: int | None = None,
+        observe: Observe = "all",
+        steps_per_epoch: int = 50,
+        step_noise: float = 0.0,
+        streams: Streams | None = None,
+    ):
+        if observe not in get_args(Observe):
+            raise UserError(f"observe is one of {', '.join(get_args(Observe))}, got {observe!r}")
+        if steps_per_epoch < 1 or (searches is not None and searches < 1):
+            raise UserError(
+                f"wanted at least one search and one step per epoch, got searches={searches}, "
+                f"steps_per_epoch={steps_per_epoch}"
+            )
+        if step_noise and streams is None:
+            raise UserError(f"step_noise={step_noise} needs streams to draw from: give streams=Streams(seed)")
+        self.landscape, self.observe, self.step_noise = landscape, observe, step_noise
+        self.streams = Streams(0) if streams is None else streams
+        self.shape = () if searches is None else (searches,)
+        self.groups: tuple[Group, ...] = landscape.groups
+        self.weights: list[Any] = []
+        self.buffers: list[Tensor] = []
+        self.steps_per_epoch = steps_per_epoch
+        self._objective(0, 0, 0)  # a bad deviation is refused here
+
+    def steps(self, epoch: int, start: int) -> Iterator[tuple[Objective, Objective]]:
+        """(training, validation) objectives of the steps from `start`; a function of its arguments."""
+        for step in range(start, self.steps_per_epoch):
+            yield self._objective(epoch, step, 0), self._objective(epoch, step, 1)
+
+    def evaluate(self, draw: Callable[[int], list[Sample]]) -> tuple[float, float]:
+        """(loss, 1 − loss) of one draw without the step's error, the mean over the searches."""
+        with torch.no_grad():
+            outcome = LandscapeObjective(self.landscape)(draw(0))
+        return float(outcome.task_loss), float(outcome.correct)
+
+    def initial_logits(
+        self, generator: torch.Generator, scale: float = 1e-3, mean: float = 0.0
+    ) -> list[Tensor]:
+        """α ~ N(mean, scale²), one leaf [E, K] or [S, E, K]."""
+        (group,) = self.groups
+        shape = (*self.shape, len(group.names), len(group.candidates))
+        return [(mean + scale * torch.randn(shape, generator=generator)).requires_grad_()]
+
+    def _objective(self, epoch: int, step: int, part: int) -> LandscapeObjective:
+        error = None
+        if self.step_noise:
+            generator = self.streams.generator("landscape noise/step", epoch, step, part)
+            error = per_step(self.landscape, self.step_noise, generator, self.shape)
+        return LandscapeObjective(self.landscape, self.observe, error)
+
+
+def _ran(sample: Sample) -> Tensor:
+    """Which candidates ran, [..., E, K]: those named active, in a batch those that have weight."""
+    if sample.active is None:
+        return sample.weights.detach() != 0
+    ran = torch.zeros_like(sample.weights, dtype=torch.bool)
+    for row, active in zip(ran, sample.active, strict=True):
+        row[list(active)] = True
+    return ran
