@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from archgrad.choice import Pick, Supernet, supernet
 from archgrad.errors import UserError
 from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.score_gate import ScoreGate
 from archgrad.samplers.straight_through import StraightThrough
+from archgrad.samplers.two_path import TwoPath
 
 DOUBLE = torch.float64
 ALPHA = torch.tensor([[0.4, -0.3, 0.8], [0.1, 0.6, -0.2]], dtype=DOUBLE)
@@ -85,3 +87,60 @@ def test_the_two_gradients_of_straight_through_differ_and_the_outputs_do_not(net
 def test_what_the_unselected_add_is_checked(wrong: str) -> None:
     with pytest.raises(UserError, match=r"unselected is 'nothing' or 'scalar', got"):
         StraightThrough(wrong)  # type: ignore[arg-type]
+
+
+# --- two paths and the score gate ----------------------------------------------------------------
+
+
+def test_the_second_of_two_paths_runs_for_its_gradient_alone(network: Supernet) -> None:
+    """The output is the chosen candidate's; dα_i = Σ_j (dL/dg_j) q_j (δ_ij − q_i), both g known."""
+    for seed in range(8):
+        alpha = ALPHA.clone().requires_grad_()
+        sample = TwoPath()(alpha, 1.0, seeded(seed))
+        (found,) = torch.autograd.grad(network(X, [sample]).pow(3).sum(), alpha)
+        assert sample.active is not None
+        (k, j), (m, n) = sample.active
+        first, second = (choice.options for choice in network.choices())
+        y1 = first[k](X).detach().requires_grad_()
+        y2 = second[m](y1)
+        to_y2 = 3 * y2.detach().square()
+        (to_y1,) = torch.autograd.grad(y2, y1, to_y2)
+        pairs = ((k, j, to_y1, y1, first[j](X)), (m, n, to_y2, y2, second[n](y1)))
+        for e, (chosen, other, to_y, y, y_other) in enumerate(pairs):
+            p = torch.softmax(ALPHA[e], dim=-1)
+            q = p[chosen] / (p[chosen] + p[other])
+            push = q * (1 - q) * ((to_y * y).sum() - (to_y * y_other).sum()).detach()
+            wanted = torch.zeros(3, dtype=DOUBLE)
+            wanted[chosen], wanted[other] = push, -push
+            torch.testing.assert_close(found[e], wanted, rtol=1e-12, atol=1e-13)
+        with torch.no_grad():
+            assert torch.equal(network(X, [sample]), second[m](first[k](X)))
+
+
+def test_a_step_on_the_weights_runs_one_of_two_paths(network: Supernet) -> None:
+    calls: list[int] = []
+    for choice in network.choices():
+        for option in choice.options:
+            option.register_forward_hook(lambda *_: calls.append(1))
+    network(X, [TwoPath()(ALPHA, 1.0, seeded())])
+    assert len(calls) == 2
+    network(X, [TwoPath()(ALPHA.clone().requires_grad_(), 1.0, seeded())])
+    assert len(calls) == 2 + 4
+
+
+def test_score_gate_rewards_the_log_probability_by_the_gradient_of_the_gate(network: Supernet) -> None:
+    """dL/dα = (Σ dL/dy · y)·(e_k − p): the gate's gradient of the drawn candidate k as its reward."""
+    alpha = ALPHA.clone().requires_grad_()
+    sample = ScoreGate()(alpha, 1.0, seeded(1))
+    (found,) = torch.autograd.grad(network(X, [sample]).pow(3).sum(), alpha)
+    assert sample.active is not None
+    (k,), (m,) = sample.active
+    first, second = (choice.options for choice in network.choices())
+    y1 = first[k](X).detach().requires_grad_()
+    y2 = second[m](y1)
+    to_y2 = 3 * y2.detach().square()
+    (to_y1,) = torch.autograd.grad(y2, y1, to_y2)
+    p = torch.softmax(ALPHA, dim=-1)
+    for e, (drawn, reward) in enumerate(((k, (to_y1 * y1).sum()), (m, (to_y2 * y2).sum()))):
+        wanted = reward.detach() * (torch.eye(3, dtype=DOUBLE)[drawn] - p[e])
+        torch.testing.assert_close(found[e], wanted, rtol=1e-12, atol=1e-13)
