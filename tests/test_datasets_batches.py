@@ -181,15 +181,15 @@ def test_a_constant_channel_becomes_zero_not_nan():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 51}, r"batch size 51 is larger than this part, which has 50"),
-        ({"batch_size": 0}, "at least one image"),
+        ({"batch_size": 51}, r"batches.batch_size: 51 is larger than .* \(batches/of\), which has 50"),
+        ({"batch_size": 0}, "batches.batch_size: a batch has at least one image; got 0"),
         ({"indices": torch.tensor([], dtype=torch.int64)}, "no image"),
         ({"indices": torch.arange(60)}, "0 to 59, but the source has 50"),
         ({"normalisation": Normalisation((0.5,), (0.5,))}, r"3 channel\(s\), the normalisation 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):
-    settings = {"normalisation": Normalisation((0.5,) * 3, (0.5,) * 3), **settings}
+    settings = {"normalisation": Normalisation((0.5,) * 3, (0.5,) * 3), "name": "batches/of", **settings}
     with pytest.raises(UserError, match=message):
         batches(images(), **settings)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from archgrad.datasets import DATASETS, folder
+from archgrad.datasets import DATASETS, folder, memory
 from archgrad.datasets.images import FolderImages, ImageData, MemoryImages
-from archgrad.datasets.loading import load
+from archgrad.datasets.loading import from_torch, load
 from archgrad.errors import MissingExtra, UserError
 
 GENERATOR = np.random.default_rng(5)
@@ -629,3 +629,62 @@ def test_large_images_decode_in_threads_to_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "_THREADS_PAY", 1)
     monkeypatch.setattr(decoding, "_CHUNK", 2)
     assert np.array_equal(everything(load("folder", tmp_path).train), in_folder_order(pixels))
+
+
+# ---- mirror images, and what is too large for the memory
+
+
+def test_images_are_mirrored_by_the_kind_of_the_data(tmp_path):
+    """Photographs and clothing may be; digits may not, and arrays do not say what they show."""
+    write_folder(tmp_path / "pictures", colour(4, 5, 4))
+    write_parquet(tmp_path / "mine.parquet", [encoded(p) for p in colour(4, 5, 4)], [0, 1] * 2)
+    np.savez(tmp_path / "mine.npz", x_train=(x := arrays())[0], y_train=x[1])
+    assert load(None, tmp_path / "pictures").mirror
+    assert load("folder", tmp_path / "pictures").mirror
+    assert load(None, tmp_path / "mine.parquet").mirror
+    assert not load(None, tmp_path / "mine.npz").mirror
+    assert not load("digits").mirror
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Room for 1,000 bytes of pixels."""
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1000)
+
+
+def test_the_limit_is_half_of_the_memory(monkeypatch):
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}
+    monkeypatch.setattr(memory.os, "sysconf", pages.__getitem__)
+    assert memory.memory_limit() == 4096 * 5
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert memory.memory_limit() == 8 * 2**30
+
+
+def test_images_that_just_fit_are_not_refused(little_memory):
+    memory.refuse_too_large(4, (1, 10, 25))
+    with pytest.raises(UserError, match=r"4 images of 26×10 .* in 1 channel.* data.resize.* 15 the most"):
+        memory.refuse_too_large(4, (1, 10, 26))
+    memory.refuse_too_large(4, (1, 15, 15))
+    with pytest.raises(UserError):
+        memory.refuse_too_large(4, (1, 16, 16))
+
+
+@pytest.mark.parametrize("limit", [2**60, 0])
+def test_a_folder_too_large_for_the_memory(limit, little_memory, monkeypatch, tmp_path):
+    """Also where it is decoded on demand: a batch has to fit in any case."""
+    monkeypatch.setattr(folder, "MEMORY_LIMIT", limit)
+    write_folder(tmp_path, colour(4, 5, 4))
+    assert len(load("folder", tmp_path).train) == 4
+    with pytest.raises(UserError, match="4 images of 100000×100000"):
+        load("folder", tmp_path, resize=100_000)
+
+
+def test_the_other_readers_ask_for_memory_first(little_memory, tmp_path):
+    np.savez(tmp_path / "mine.npz", x_train=(x := arrays())[0], y_train=x[1])
+    write_parquet(tmp_path / "mine.parquet", [encoded(p) for p in colour(4, 5, 4)], [0, 1] * 2)
+    for name, path in (("digits", None), ("npz", tmp_path / "mine.npz"), (None, tmp_path / "mine.parquet")):
+        with pytest.raises(UserError, match=r"100000×100000 .* GiB decoded"):
+            load(name, path, resize=100_000)
+    items = [(torch.zeros(3, 9, 9, dtype=torch.uint8), 0)] * 5
+    with pytest.raises(UserError, match="5 images of 9×9"):
+        from_torch(items, classes=("a", "b"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import yaml
 
@@ -10,10 +12,10 @@ from archgrad.config_layers import dotted, merge, overrides, read
 from archgrad.config_problems import check
 from archgrad.errors import ConfigError, UserError
 from archgrad.methods import METHODS
-from archgrad.settings import DataSize, resolve
+from archgrad.settings import DataSize, published_share, resolve
 
 DIGITS = DataSize("digits", 1437, (1, 8, 8))
-CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True)
+CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True, mirror=True)
 
 
 def problems(given, size=DIGITS):
@@ -281,3 +283,113 @@ def test_a_part_that_cannot_be_called_as_its_family_is_refused(key: str) -> None
     section, name = key.split(".")
     with pytest.raises(ConfigError, match=rf"{key}: 'math:sin' cannot be called as"):
         check({section: {name: "math:sin"}})
+
+
+# ---- sizes by rule
+
+
+def test_images_are_flipped_where_the_data_say_so():
+    for mirror in (False, True):
+        resolved = resolve({}, DataSize("mine", 600, (3, 32, 32), mirror=mirror))
+        assert resolved.config.data.flip is mirror
+        assert any(note.startswith(f"data.flip = {mirror}:") for note in resolved.notes)
+        told = resolve({"data": {"flip": not mirror}}, DataSize("mine", 600, (3, 32, 32), mirror=mirror))
+        assert told.config.data.flip is not mirror
+        assert not any(note.startswith("data.flip") for note in told.notes)
+
+
+@pytest.mark.parametrize(("side", "crop"), [(1, 0), (2, 1), (8, 1), (16, 2), (32, 4), (64, 8), (224, 28)])
+def test_the_crop_is_an_eighth_of_the_side(side, crop):
+    space = {"name": "nasbench201", "stages": 1}
+    assert resolve({"space": space}, DataSize("mine", 600, (3, side, side))).config.data.crop == crop
+
+
+def test_a_crop_of_more_than_half_the_image_is_refused():
+    size = DataSize("mine", 600, (3, 40, 20))
+    assert resolve({"data": {"crop": 10}}, size).config.data.crop == 10
+    assert only({"data": {"crop": 11}}, size).startswith("data.crop: 11 pixels of padding could leave more")
+
+
+def sizes(images, side, method, space):
+    """Every size that a rule may choose, as one row of numbers."""
+    config = resolve(
+        {"method": method, "space": {"name": space}}, DataSize("mine", images, (3, side, side), True)
+    ).config
+    search, train = config.search, config.train
+    steps = images // 2 // search.batch_size
+    learning = (search.epochs - search.warmup_epochs) * steps
+    return {
+        "search steps": search.epochs * steps,
+        "learning steps": learning,
+        "travel of a logit": config.architecture.learning_rate * learning,
+        "train steps": train.epochs * (images // train.batch_size),
+        "channels": config.space.settings().get("channels", 16),
+        "cells": config.space.settings().get("cells", 5),
+        "train channels": train.space.get("channels", 16),
+        "train cells": train.space.get("cells", 5),
+        "crop": config.data.crop,
+    }
+
+
+def changes(rows):
+    """How much each size changes from row to row, as (key, before, after); a count may always change by 1."""
+    pairs = itertools.pairwise(rows)
+    return [
+        (key, a[key], b[key])
+        for a, b in pairs
+        for key in a
+        if abs(a[key] - b[key]) > (key != "travel of a logit")
+    ]
+
+
+@pytest.mark.parametrize("method", ["darts", "gdas"])
+def test_a_tenth_more_images_never_change_the_sizes_by_a_leap(method):
+    counts = [round(2_500 * 1.1**i) for i in range(24)]
+    assert counts[0] < 3_000 < 20_000 < counts[-1]
+    for key, before, after in changes([sizes(n, 32, method, "nasbench201") for n in counts]):
+        assert 0.7 < after / before < 1.35, (key, before, after)
+
+
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+@pytest.mark.parametrize("boundary", [3_000, 20_000])
+def test_nothing_happens_at_the_boundaries(boundary, space):
+    for key, before, after in changes([sizes(boundary + n, 32, "gdas", space) for n in (-1, 0, 1)]):
+        assert 0.98 < after / before < 1.02, (key, before, after)
+
+
+def test_a_pixel_more_never_changes_the_sizes_by_a_leap():
+    for key, before, after in changes([sizes(50_000, side, "gdas", "nasbench201") for side in range(14, 36)]):
+        assert 0.6 < after / before < 1.5, (key, before, after)
+
+
+def test_the_share_of_the_published_sizes():
+    def share(images, side):
+        return published_share(DataSize("mine", images, (3, side, 99)))
+
+    assert [share(n, 32) for n in (0, 3_000, 20_000, 10**6)] == [0, 0, 1, 1]
+    assert share(round(60_000_000**0.5), 32) == pytest.approx(0.5, abs=1e-4)
+    assert [share(10**6, s) for s in (1, 16, 28, 32)] == [0, 0, 1, 1]
+    assert (
+        share(10_000, 17) < share(10_000, 20) < share(10_000, 27) == share(10_000, 28) == share(10_000, 224)
+    )
+
+
+def test_six_hundred_photographs_get_small_sizes_and_a_word_on_their_size():
+    photographs = DataSize("mine", 480, (3, 224, 224), mirror=True)
+    resolved = resolve({}, photographs)
+    config = resolved.config
+    assert (config.search.batch_size, config.search.epochs) == (16, 100)
+    assert (config.train.batch_size, config.train.epochs) == (32, 54)
+    assert config.space.settings()["channels"] == 8
+    (word,) = [note for note in resolved.notes if note.startswith("data.resize")]
+    assert "12 times the work of one on 64×64" in word
+    told = resolve({"data": {"resize": 224}}, photographs)
+    assert not any(note.startswith("data.resize") for note in told.notes)
+    for side, notes in ((95, 0), (96, 1)):
+        found = resolve({}, DataSize("mine", 480, (3, side, 300))).notes
+        assert sum(note.startswith("data.resize") for note in found) == notes
+
+
+def test_a_batch_size_that_was_given_sets_the_epochs_of_training():
+    assert resolve({"train": {"batch_size": 10}}, DIGITS).config.train.epochs == 20
+    assert resolve({"train": {"batch_size": 200}}, DIGITS).config.train.epochs == 112

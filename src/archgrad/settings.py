@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from archgrad.config import Config, unused
 from archgrad.config_layers import dotted, layered, merge
 from archgrad.config_problems import check, momentum_problems, search_problems, warmup_problems
+from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
@@ -44,18 +45,27 @@ class DataSize(NamedTuple):
 
     images: those to learn from, test part excluded. shape: (C, H, W) of one.
     own_test: whether the data have test images of their own.
+    mirror: whether a mirror image is of the same class (`ImageData.mirror`).
     """
 
     name: str
     images: int
     shape: tuple[int, int, int]
     own_test: bool = False
+    mirror: bool = False
+
+    @property
+    def side(self) -> int:
+        """The shorter of height and width, in pixels."""
+        return min(self.shape[1:])
 
 
-_FLIPPABLE = {"cifar10", "cifar100", "fashion-mnist", "folder"}  # a mirror image is of the same class
-_PUBLISHED_IMAGES, _PUBLISHED_SIDE = 20_000, 28  # from here on the published sizes hold
+_MIRRORED = {"cifar10", "cifar100", "fashion-mnist", "folder"}  # until `DataSize.mirror` is given everywhere
+_SMALL_IMAGES, _SMALL_SIDE = 3_000, 16  # up to here the sizes for small data hold
+_PUBLISHED_IMAGES, _PUBLISHED_SIDE = 20_000, 28  # from here on the published ones; between, both count
 _SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_500, 800  # on the weights
 _FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
+_LARGE_SIDE, _GOOD_SIDE = 96, 64  # pixels: the spaces are published for images of up to 64
 
 
 def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
@@ -67,10 +77,12 @@ def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
     """
     first = check(given)
     preset, space, keys = METHODS[first.method].settings, _space(first), set(dotted(given))
-    notes: list[str] = []
     sized = _published(first, preset, space, size)
-    if size.images < _PUBLISHED_IMAGES or min(size.shape[1:]) < _PUBLISHED_SIDE:
-        sized = merge(sized, _small(first, size, keys, notes))
+    notes = _kind_notes(size, sized["data"]["flip"])
+    share = published_share(size)
+    if share < 1:
+        published = Config.model_validate(layered(preset, sized))
+        sized = merge(sized, _smaller(first, published, size, share, keys, notes))
     # what changes the choices themselves, such as nodes or candidates, has to be the same in training
     phases = {*space.search, *space.train, *space.small_search, *space.small_train}
     shared = {key: value for key, value in first.space.settings().items() if key not in phases}
@@ -96,6 +108,11 @@ def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
         *warmup_problems(config),
         *search_problems(config, searched, trained),
     ]
+    if config.data.crop > size.side // 2:
+        problems.append(
+            f"data.crop: {config.data.crop} pixels of padding could leave more padding than image of "
+            f"{size.shape[1]}×{size.shape[2]}; give at most {size.side // 2}; an eighth of the side is usual"
+        )
     if size.own_test and "data.test" in keys:
         problems.append(f"data.test: {size.name} has test images of its own, so none are held out")
     if problems:
@@ -104,61 +121,144 @@ def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
     return Resolved(config, tuple(n for n in notes if n.split(" ")[0] not in silent), size.own_test)
 
 
+def published_share(size: DataSize) -> float:
+    """How far the published sizes count: 0 for small data, 1 for data like CIFAR-10, between them in between.
+
+    By the logarithm of images and side, whichever is smaller, so that twice the data never changes the
+    sizes by a leap.
+    """
+
+    def part(value: int, small: int, published: int) -> float:
+        return min(1.0, max(0.0, math.log(max(value, 1) / small) / math.log(published / small)))
+
+    return min(
+        part(size.images, _SMALL_IMAGES, _PUBLISHED_IMAGES), part(size.side, _SMALL_SIDE, _PUBLISHED_SIDE)
+    )
+
+
+def _between(small: float, published: float, share: float) -> float:
+    """From `small` at a share of 0 to `published` at 1: as powers, or as a line where one of them is 0."""
+    if small > 0 and published > 0:
+        return float(small ** (1 - share) * published**share)
+    return small + (published - small) * share
+
+
 def _published(config: Config, preset: Mapping[str, Any], space: Space, size: DataSize) -> dict[str, Any]:
-    """What the space's authors used, whatever the method."""
+    """What the space's authors used, whatever the method; by rule what depends on the data's kind."""
     return {
         "space": {"name": config.space.name, **space.search},
         "train": {**space.training, "space": dict(space.train)},
         "derive": {"rule": config.derive.rule if "derive" in preset else space.rule},
-        "data": {"flip": bool({size.name, config.data.name} & _FLIPPABLE)},
+        "data": {
+            "flip": size.mirror or bool({size.name, config.data.name} & _MIRRORED),
+            "crop": _crop(size),
+        },
     }
 
 
-def _small(config: Config, size: DataSize, keys: set[str], notes: list[str]) -> dict[str, Any]:
-    """Sizes for data smaller than CIFAR-10, by rule; one note each. keys: what the user gave."""
+def _crop(size: DataSize) -> int:
+    """Padding for the random crop: an eighth of the side as published (4 for 32), at most half of it."""
+    if size.side > 32:
+        return size.side // 8
+    return min(round(_between(max(1, size.side // 8), 4, published_share(size))), size.side // 2)
+
+
+def _kind_notes(size: DataSize, flip: bool) -> list[str]:
+    """What follows from the kind of the data, whatever their number."""
+    height, width = size.shape[1:]
+    notes = []
+    if size.name not in DATASETS:  # of those it is known
+        why = (
+            "a mirrored image is taken to be of the same class; of a letter, say, it is not"
+            if flip
+            else "a mirrored image may be of another class; of a photograph it is not"
+        )
+        notes.append(f"data.flip = {flip}: {why}")
+    if _crop(size) != 4:
+        notes.append(f"data.crop = {_crop(size)}: an eighth of the image's side")
+    if size.side >= _LARGE_SIDE:
+        times = height * width / _GOOD_SIDE**2
+        notes.append(
+            f"data.resize = null: a step on images of {height}×{width} takes {times:.2g} times the work of "
+            f"one on {_GOOD_SIDE}×{_GOOD_SIDE}, and the space is made for those: try data.resize={_GOOD_SIDE}"
+        )
+    return notes
+
+
+def _smaller(
+    config: Config, published: Config, size: DataSize, share: float, keys: set[str], notes: list[str]
+) -> dict[str, Any]:
+    """Sizes for data smaller than CIFAR-10, by rule; one note each.
+
+    config: with what the user gave, whose names are in `keys`. share: see `published_share`.
+    """
     space, validation = _space(config), config.data.validation
-    side = min(size.shape[1:])
     learning_images = int(size.images * (1 - validation))
-    batch = min(64, max(2, 2 ** int(math.log2(max(learning_images / 8, 2)))))
+    batch = round(_between(_eighth(learning_images, 64), published.search.batch_size, share))
     if "search.batch_size" in keys:
         batch = config.search.batch_size
     steps = max(1, learning_images // batch)
-    epochs = max(10, math.ceil(_SMALL_SEARCH_STEPS / steps))
+    few = max(10, math.ceil(_SMALL_SEARCH_STEPS / steps))
+    epochs = round(_between(few, published.search.epochs, share))
     if "search.epochs" in keys:
         epochs = config.search.epochs
-    warmup = config.search.warmup_epochs if "search.warmup_epochs" in keys else epochs // 4
+    warmup = round(_between(epochs // 4, published.search.warmup_epochs, share))
+    if "search.warmup_epochs" in keys:
+        warmup = config.search.warmup_epochs
     # how far Adam can move a logit in the published search: learning rate times steps
     preset = layered(METHODS[config.method].settings)
     published_steps = preset["search"]["epochs"] * 50_000 * (1 - preset["data"]["validation"]) / 64
     travel = preset["architecture"]["learning_rate"] * published_steps
+    travel = _between(travel, published.architecture.learning_rate * steps * published.search.epochs, share)
     rate = float(f"{min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1))):.2g}")
-    train_batch = min(96, max(2, 2 ** int(math.log2(max(size.images / 8, 2)))))
-    train_epochs = max(20, min(600, math.ceil(_SMALL_TRAIN_STEPS * train_batch / max(size.images, 1))))
+    train_batch = round(_between(_eighth(size.images, 96), published.train.batch_size, share))
+    if "train.batch_size" in keys:
+        train_batch = config.train.batch_size
+    few = math.ceil(_SMALL_TRAIN_STEPS * train_batch / max(size.images, 1))
+    train_epochs = round(_between(max(20, min(600, few)), published.train.epochs, share))
+    network = _between_all(space.small_search, published.space.settings(), space, share)
+    trained = _between_all(space.small_train, published.train.space, space, share)
     small: dict[str, Any] = {
-        "data": {"crop": min(4, max(1, side // 8))},
-        "space": {"name": config.space.name, **space.small_search},
+        "space": {"name": config.space.name, **network},
         "search": {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup},
         "architecture": {"learning_rate": rate} if config.architecture.optimizer == "adam" else {},
         "train": {
             "epochs": train_epochs,
             "batch_size": train_batch,
-            "cutout": 0 if side < 16 else min(int(space.training.get("cutout", 0)), side // 2),
+            "cutout": 0 if size.side < 16 else min(published.train.cutout, size.side // 2),
             "auxiliary_weight": 0.0,
-            "drop_path": 0.0,
-            "space": dict(space.small_train),
+            "drop_path": round(_between(0.0, published.train.drop_path, share), 3),
+            "space": trained,
         },
     }
+    train_steps = train_epochs * max(1, size.images // train_batch)
     notes += [
-        f"data.crop = {small['data']['crop']}: an eighth of the image's side",
         f"search.batch_size = {batch}: at least 8 batches an epoch",
-        f"search.epochs = {epochs}: about {_SMALL_SEARCH_STEPS} steps",
+        f"search.epochs = {epochs}: about {epochs * steps:,} steps",
         f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
         f"architecture.learning_rate = {rate}: logits move as far as published, at most {_FASTEST_LOGITS}",
-        f"train.epochs = {train_epochs}: about {_SMALL_TRAIN_STEPS} steps",
-        *(f"space.{k} = {v}: small data" for k, v in space.small_search.items()),
-        *(f"train.space.{k} = {v}: small data" for k, v in space.small_train.items()),
+        f"train.batch_size = {train_batch}: at least 8 batches an epoch",
+        f"train.epochs = {train_epochs}: about {train_steps:,} steps",
+        *(f"space.{k} = {v}: small data" for k, v in network.items()),
+        *(f"train.space.{k} = {v}: small data" for k, v in trained.items()),
     ]
     return small
+
+
+def _eighth(images: int, most: int) -> int:
+    """The power of two that makes 8 batches or more of the images, at most `most`, at least 2."""
+    return min(most, 1 << int(math.log2(max(images / 8, 2))))
+
+
+def _between_all(
+    small: Mapping[str, Any], published: Mapping[str, Any], space: Space, share: float
+) -> dict[str, Any]:
+    """A space's settings for small data brought as near to the published as `share` says; flags stay."""
+    defaults = {**{key: known.default for key, known in space.settings().items()}, **published}
+    return {
+        key: value if isinstance(value, bool) else round(_between(value, defaults[key], share))
+        for key, value in small.items()
+    }
 
 
 def _space(config: Config) -> Space:

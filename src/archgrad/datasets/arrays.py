@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from archgrad.datasets.memory import refuse_too_large
 from archgrad.errors import UserError
 
 _CHUNK = 512  # images resized at a time
@@ -96,9 +97,14 @@ def numbered_classes(labels: Tensor, where: str) -> tuple[str, ...]:
 
 
 def resized(pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """uint8 [N, C, H, W] stretched to `size` = (H, W), bilinear with antialiasing; as it is for None."""
+    """uint8 [N, C, H, W] stretched to `size` = (H, W), bilinear with antialiasing; as it is for None.
+
+    Raises:
+        UserError: the result does not fit into memory.
+    """
     if size is None or tuple(pixels.shape[2:]) == size:
         return pixels
+    refuse_too_large(len(pixels), (pixels.shape[1], *size))
     result = torch.empty((*pixels.shape[:2], *size), dtype=torch.uint8)
     for start in range(0, len(pixels), _CHUNK):
         chunk = pixels[start : start + _CHUNK]

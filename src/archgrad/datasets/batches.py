@@ -27,7 +27,8 @@ class Batches:
     batch_size: images a batch, B.
     normalisation: subtracted and divided by, per channel, after scaling pixels to [0, 1].
     streams, name: the epoch's order comes from the stream (name, epoch), a batch's augmentation from
-        (name + "/augment", epoch, step).
+        (name + "/augment", epoch, step). A message calls the batch size by the configuration's key, which
+        begins as the name does: "search/weights" has "search.batch_size".
     shuffle: without it, every epoch goes through `indices` in their order.
     drop_last: leave out the last, short batch of an epoch; without it, that batch is given too.
     device: where the batches live. Images in memory are copied there once, not batch by batch.
@@ -54,14 +55,15 @@ class Batches:
         channels_last: bool = False,
     ) -> None:
         count, channels = len(indices), source.shape[0]
+        setting = f"{name.partition('/')[0]}.batch_size"
         if batch_size < 1:
-            raise UserError(f"{name}: a batch has at least one image; got batch size {batch_size}")
+            raise UserError(f"{setting}: a batch has at least one image; got {batch_size}")
         if count == 0:
             raise UserError(f"{name}: this part of the data has no image")
         if drop_last and batch_size > count:
             raise UserError(
-                f"{name}: batch size {batch_size} is larger than this part, which has {count} images; "
-                f"give a batch size of at most {count}"
+                f"{setting}: {batch_size} is larger than the part of the data it is for ({name}), which has "
+                f"{count} images; give at most {count}"
             )
         if int(indices.min()) < 0 or int(indices.max()) >= len(source):
             raise UserError(

@@ -93,7 +93,12 @@ def _read(layout: _Layout, path: Path | None, resize: tuple[int, int] | None) ->
     test_file = folder / layout.test
     test = _rows([test_file], layout, resize) if test_file.is_file() else None
     return ImageData(
-        layout.name, train, test, _class_names(folder, layout), f"{layout.name}: binary files of {folder}"
+        layout.name,
+        train,
+        test,
+        _class_names(folder, layout),
+        f"{layout.name}: binary files of {folder}",
+        mirror=True,
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from archgrad.datasets.memory import refuse_too_large
 from archgrad.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -126,7 +127,7 @@ def common_shape(
         if (other_h, other_w) != (h, w):
             raise UserError(
                 f"images of several sizes: {where(0)} is {w}×{h}, {where(i)} is {other_w}×{other_h} pixels "
-                f"(width × height); give one size to bring all to, e.g. data.resize={max(h, w)}"
+                f"(width × height); give one size to bring all to, e.g. data.resize={min(max(h, w), 64)}"
             )
     return channels, h, w
 
@@ -140,8 +141,10 @@ def decode_all(
     """Decode all images to uint8 [N, C, H, W]; `shape` is that of `common_shape`.
 
     Raises:
-        UserError: an unreadable or truncated image; the text names the first by `where`.
+        UserError: an unreadable or truncated image, whose text names the first by `where`; or they do not
+            fit into memory.
     """
+    refuse_too_large(len(encoded), shape)
     pixels = np.empty((len(encoded), *shape), dtype=np.uint8)
 
     def one(i: int) -> None:

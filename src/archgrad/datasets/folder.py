@@ -12,11 +12,14 @@ from torch import Tensor
 from archgrad.datasets.decoding import SUFFIXES, common_shape, decode_all
 from archgrad.datasets.images import FolderImages, ImageData, ImageSource, MemoryImages
 from archgrad.datasets.location import locate
+from archgrad.datasets.memory import refuse_too_large
 from archgrad.datasets.parts import arrange
 from archgrad.errors import UserError
 
 MEMORY_LIMIT = 2**30
 """Bytes of decoded pixels up to which a folder is held in memory; a larger one is decoded on demand."""
+
+_BATCH = 256  # images decoded on demand at a time; as bytes, of which numbers take four
 
 _PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -32,14 +35,15 @@ def folder(path: Path | None = None, resize: tuple[int, int] | None = None) -> I
     """Images in one sub-folder a class (at any depth in it), classes in alphabetical order.
 
     Such folders may be inside train/ and test/ (and val/, which joins train/ where there is a test/,
-    else is the test part). Grey images stay grey when all are. Other files are passed over.
+    else is the test part). Grey images stay grey when all are. Other files are passed over. The
+    images are taken for photographs, whose mirror images are of the same class.
 
     Up to `MEMORY_LIMIT` bytes of pixels are decoded once into memory; a larger folder is decoded on
     demand by threads.
 
     Raises:
         UserError: no path, no or one class, a class without images, an unreadable or truncated image,
-            images of several sizes and no `resize`.
+            images of several sizes and no `resize`, or images too large for the memory.
     """
     if path is None:
         raise UserError("data set 'folder' needs the path of a folder that has one sub-folder a class")
@@ -65,11 +69,12 @@ def folder(path: Path | None = None, resize: tuple[int, int] | None = None) -> I
     everything = train.files + (test.files if test is not None else [])
     shape = common_shape(everything, lambda i: str(everything[i]), resize)
     in_memory = len(everything) * math.prod(shape) <= MEMORY_LIMIT
+    refuse_too_large(len(everything) if in_memory else min(len(everything), _BATCH), shape)
     sources = [None if p is None else _source(p, shape, resize, in_memory) for p in (train, test)]
     assert sources[0] is not None
     held = "decoded in memory" if in_memory else "decoded on demand"
     note = f"{path.name}: {len(everything)} image files of {len(classes)} classes, {held}"
-    return ImageData(path.name, sources[0], sources[1], tuple(classes), note)
+    return ImageData(path.name, sources[0], sources[1], tuple(classes), note, mirror=True)
 
 
 def has_class_folders(path: Path) -> bool:

@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def fashion_mnist(path: Path | None = None, resize: tuple[int, int] | None = Non
     Raises:
         UserError: files missing, of another kind, truncated, or out of range.
     """
-    return read_idx("fashion-mnist", locate("fashion-mnist", path), resize, FASHION_CLASSES)
+    data = read_idx("fashion-mnist", locate("fashion-mnist", path), resize, FASHION_CLASSES)
+    return replace(data, mirror=True)
 
 
 def read_idx(

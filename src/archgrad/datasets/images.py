@@ -143,6 +143,9 @@ class ImageData:
     """A data set: training images, test images if it has its own, and the names of its classes.
 
     note: a sentence about where it came from, for the log; says what was guessed, if anything.
+    mirror: whether an image mirrored left and right is of the same class, so that training may flip it. True
+        for clothing and photographs; False for digits, and where nobody can tell, as for arrays from a
+        file or from Python: a flip that is missing costs little, one that makes a wrong label costs more.
 
     Raises:
         UserError: one class only, labels out of range, parts of different shape, an empty part, or
@@ -154,6 +157,7 @@ class ImageData:
     test: ImageSource | None
     classes: tuple[str, ...]
     note: str = ""
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

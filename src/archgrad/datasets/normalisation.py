@@ -5,6 +5,7 @@ Statistics over validation or test images would leak them into training.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from archgrad.datasets.images import ImageSource
 from archgrad.errors import UserError
 
-_CHUNK = 1024  # images counted at a time: bounds the memory of a source that decodes on demand
+_CHUNK = 2**23  # values counted at a time, eight bytes each: bounds the memory, however large the images
 
 
 class Normalisation(NamedTuple):
@@ -37,8 +38,9 @@ def normalisation_of(source: ImageSource, indices: Tensor) -> Normalisation:
     channels = source.shape[0]
     offsets = 256 * torch.arange(channels).view(1, channels, 1)
     counts = torch.zeros(channels * 256, dtype=torch.int64)
-    for start in range(0, len(indices), _CHUNK):
-        pixels = source.fetch(indices[start : start + _CHUNK]).cpu().flatten(2)  # [B, C, H·W]
+    images = max(1, _CHUNK // math.prod(source.shape))
+    for start in range(0, len(indices), images):
+        pixels = source.fetch(indices[start : start + images]).cpu().flatten(2)  # [B, C, H·W]
         counts += torch.bincount((pixels + offsets).flatten(), minlength=channels * 256)
     share = counts.view(channels, 256).double()
     share /= share.sum(1, keepdim=True)

@@ -44,6 +44,8 @@ def parquet_files(path: Path) -> list[Path]:
 def read_parquet(name: str, path: Path, resize: tuple[int, int] | None) -> ImageData:
     """Read train*, validation* and test* .parquet files; a single file of any name is all training.
 
+    They are taken for photographs, whose mirror images are of the same class.
+
     A validation part joins the training part where there is a test part too, else it is the test part.
 
     Raises:
@@ -68,7 +70,7 @@ def read_parquet(name: str, path: Path, resize: tuple[int, int] | None) -> Image
     classes = train.classes or numbered_classes(train.labels, str(path))
     sources = [None if part is None else _decoded(part, resize) for part in (train, test)]
     assert sources[0] is not None
-    return ImageData(name, sources[0], sources[1], classes, f"{name}: parquet files of {path}")
+    return ImageData(name, sources[0], sources[1], classes, f"{name}: parquet files of {path}", mirror=True)
 
 
 def _decoded(rows: _Rows, resize: tuple[int, int] | None) -> MemoryImages:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from archgrad.datasets.arrays import labels_from, numbered_classes, to_uint8
 from archgrad.datasets.decoding import to_pixels
 from archgrad.datasets.images import ImageData, MemoryImages
+from archgrad.datasets.memory import refuse_too_large
 from archgrad.errors import UserError
 
 
@@ -29,7 +30,7 @@ def from_torch(
 
     Raises:
         UserError: no length, no item, items of another form, values out of range, NaN, images of
-            several shapes, labels out of range.
+            several shapes, labels out of range, more pixels than fit into memory.
     """
     source = _decoded(train, "train")
     names = classes if classes is not None else getattr(train, "classes", None)
@@ -58,6 +59,7 @@ def _decoded(dataset: Any, part: str) -> MemoryImages:
             raise UserError(f"{where} must be (image, label); got {type(item).__name__}")
         image = _image(item[0], where)
         if pixels is None:
+            refuse_too_large(count, (image.shape[0], image.shape[1], image.shape[2]))
             pixels = torch.empty((count, *image.shape), dtype=torch.uint8)
         if image.shape != pixels.shape[1:]:
             raise UserError(
