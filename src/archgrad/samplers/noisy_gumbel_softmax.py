@@ -75,9 +75,8 @@ class NoisyGumbelSoftmax:
         """Which candidates [..., E, K] stay, on the host; at least one a choice."""
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
         kept = uniform >= self.candidate_dropout
-        # given that all are below the threshold, each is the largest with the same probability
-        rescued = torch.zeros_like(kept).scatter(-1, uniform.argmax(dim=-1, keepdim=True), True)
-        return torch.where(kept.any(dim=-1, keepdim=True), kept, rescued)
+        # the largest is above the threshold if any is; if none is, each is the largest equally often
+        return kept.scatter(-1, uniform.argmax(dim=-1, keepdim=True), True)
 
 
 def _rows(kept: Tensor) -> tuple[tuple[int, ...], ...]:
