@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.choice import Sample
+from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.hypergradients.first_order import FirstOrder
 from archgrad.hypergradients.unrolled import Unrolled
+from archgrad.hypergradients.unrolled_exact import UnrolledExact
 from archgrad.planted import Planted, exponential_problem, quadratic_problem
 from archgrad.problem import (
     ArchitectureGradient,
@@ -26,12 +28,21 @@ from archgrad.problem import (
 from archgrad.testing import BrokenLaw, check_hypergradient, check_order
 from archgrad.testing import hypergradients as laws
 
-CLOSED_FORM = {"first_order": "first_order", "unrolled": "unrolled", "single_level": "single_level"}
+CLOSED_FORM = {
+    "first_order": "first_order",
+    "unrolled": "unrolled",
+    "unrolled_exact": "unrolled",
+    "single_level": "single_level",
+}
 """Which answer of `Planted` each gives; the others are random and are tested by their expectation."""
-EVALUATIONS = {"first_order": (0, 1), "unrolled": (3, 1), "single_level": (1, 0), "score_function": (0, 1)}
-"""Forward passes (training, validation)."""
-BACKWARD = {"first_order": (1, 0), "unrolled": (4, 0), "single_level": (1, 0), "score_function": (0, 0)}
-"""Backward passes, and passes back through a backward pass."""
+COST = {
+    "first_order": ((0, 1), (1, 0)),
+    "unrolled": ((3, 1), (4, 0)),
+    "unrolled_exact": ((2, 1), (3, 1)),
+    "single_level": ((1, 0), (1, 0)),
+    "score_function": ((0, 1), (0, 0)),
+}
+"""Forward passes (training, validation); backward passes, and passes back through a backward pass."""
 SCORE = [name for name in HYPERGRADIENTS if getattr(HYPERGRADIENTS[name], "score", False)]
 
 
@@ -40,7 +51,7 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def test_the_tables_of_costs_and_answers_are_complete() -> None:
-    assert list(EVALUATIONS) == list(BACKWARD) == list(HYPERGRADIENTS)
+    assert list(COST) == list(HYPERGRADIENTS)
     assert {*CLOSED_FORM, *SCORE} == set(HYPERGRADIENTS)
 
 
@@ -52,8 +63,8 @@ def test_every_hypergradient_keeps_the_contract(name: str, seed: int) -> None:
     check_hypergradient(
         HYPERGRADIENTS[name](),
         closed_form=closed_form,
-        evaluations=EVALUATIONS[name],
-        backward=BACKWARD[name],
+        evaluations=COST[name][0],
+        backward=COST[name][1],
         seed=seed,
     )
 
@@ -189,19 +200,19 @@ def test_epsilon_does_not_matter_on_a_quadratic_problem() -> None:
 def test_the_second_order_term_has_its_size() -> None:
     """Times ε instead of divided by ε it would be some 1e-4 of this: here it is a good part of the whole."""
     planted = quadratic_problem()
-    term = flat(planted.unrolled) - flat(Unrolled()(*_frozen_step(planted)).gradients)
+    term = flat(planted.unrolled) - flat(Unrolled()(*_stepped_by(planted.problem, planted.alpha)).gradients)
     assert float(term.norm()) > 0.05 * float(flat(planted.unrolled).norm())
 
 
-def _frozen_step(planted: Planted) -> tuple[Problem, list[Tensor]]:
+def _stepped_by(problem: Problem, alpha: list[Tensor]) -> tuple[Problem, list[Tensor]]:
     """The same problem at the stepped weights with learning rate 0: only ∇_α L_val(w', α) is left."""
-    problem, step = planted.problem, planted.problem.weight_step
-    slope = gradients(problem.train(problem.draw(planted.alpha)).loss, problem.weights)
+    step = problem.weight_step
+    slope = gradients(problem.train(problem.draw(alpha)).loss, problem.weights)
     with torch.no_grad():
         for w, g, v in zip(problem.weights, slope, step.velocities, strict=True):
             momentum = 0.0 if v is None else step.momentum * v
             w -= step.learning_rate * (g + step.weight_decay * w + momentum)
-    return replace(problem, weight_step=WeightStep()), planted.alpha
+    return replace(problem, weight_step=WeightStep()), alpha
 
 
 def test_unrolled_without_a_step_is_first_order() -> None:
@@ -293,6 +304,103 @@ def test_unrolled_through_dropout_and_batch_norm() -> None:
     stepped = [w - rate * g for w, g in zip(weights, slope, strict=True)]
     (wanted,) = torch.autograd.grad(functional(stepped, 0.5), alpha)
     assert float((found[0] - wanted).norm()) < 1e-6 * float(wanted.norm())
+
+
+# --- what holds for everything that looks through the weights' step or optimum ------------------------
+
+INNER = {
+    "unrolled": Unrolled(),
+    "unrolled_exact": UnrolledExact(),
+}
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_without_weights_it_is_first_order(name: str) -> None:
+    """A landscape has none; its losses may be [S] with logits of S searches."""
+    q = torch.linspace(-1, 1, 3, dtype=torch.float64)
+
+    def valid(samples: Sequence[Sample]) -> Outcome:
+        loss = (samples[0].weights @ q).square().sum(dim=-1) + samples[1].weights[..., 0, 2]
+        return Outcome(loss, loss.detach().mean(), torch.tensor(0), 1)
+
+    problem = replace(quadratic_problem().problem, valid=valid, weights=[], weight_step=WeightStep(0.1))
+    generator = torch.Generator().manual_seed(0)
+    for searches in ((), (5,)):
+        alpha = [
+            torch.randn(*searches, *shape, generator=generator).double().requires_grad_()
+            for shape in ((2, 3), (1, 4))
+        ]
+        found, wanted = INNER[name](problem, alpha), FirstOrder()(problem, alpha)
+        assert torch.equal(flat(found.gradients), flat(wanted.gradients))
+        assert torch.equal(found.outcome.loss, wanted.outcome.loss)
+
+
+@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize("level", ["train", "valid"])
+def test_a_loss_that_is_not_finite_shows_in_the_gradient(name: str, level: str) -> None:
+    planted = quadratic_problem()
+    inner = getattr(planted.problem, level)
+
+    def diverged(samples: Sequence[Sample]) -> Outcome:
+        outcome = inner(samples)
+        return outcome._replace(loss=outcome.loss * float("inf"))
+
+    before = [w.detach().clone() for w in planted.problem.weights]
+    found = INNER[name](replace(planted.problem, **{level: diverged}), planted.alpha).gradients
+    assert not flat(found).isfinite().any()
+    assert all(torch.equal(w, b) for w, b in zip(planted.problem.weights, before, strict=True))
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_a_loss_linear_in_the_weights(name: str) -> None:
+    """∇_w L_train does not depend on w: nothing to differentiate a second time, and no error."""
+    planted = quadratic_problem()
+    weights = planted.problem.weights
+
+    def train(samples: Sequence[Sample]) -> Outcome:
+        loss = sum((2 * w).sum() for w in weights)
+        return Outcome(loss, loss.detach(), torch.tensor(0), 1)
+
+    problem = replace(planted.problem, train=train)
+    found = INNER[name](problem, planted.alpha).gradients
+    if name.startswith("implicit"):
+        wanted = planted.first_order
+    else:
+        wanted = FirstOrder()(*_stepped_by(problem, planted.alpha)).gradients
+    torch.testing.assert_close(flat(found), flat(wanted), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [Unrolled, UnrolledExact])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_virtual_step_may_leave_out_momentum_or_decay(make: type[UnrolledExact], nesterov: bool) -> None:
+    planted = quadratic_problem(4)
+    step = planted.problem.weight_step._replace(nesterov=nesterov)
+    for options, given in (
+        ({"momentum": False}, {"momentum": 0.0, "nesterov": False}),
+        ({"weight_decay": False}, {"weight_decay": 0.0}),
+        (
+            {"momentum": False, "weight_decay": False},
+            {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
+        ),
+    ):
+        whole = replace(planted.problem, weight_step=step)
+        found = flat(make(**options)(whole, planted.alpha).gradients)
+        wanted = make()(replace(whole, weight_step=step._replace(**given)), planted.alpha).gradients
+        assert torch.equal(found, flat(wanted))
+        assert float((found - flat(make()(whole, planted.alpha).gradients)).norm()) > 1e-3
+
+
+def test_the_exact_form_on_a_problem_that_is_not_quadratic() -> None:
+    for seed in range(3):
+        planted = exponential_problem(seed)
+        found = UnrolledExact()(planted.problem, planted.alpha).gradients
+        torch.testing.assert_close(flat(found), flat(planted.unrolled), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, float("nan"), float("inf")])
+def test_a_difference_needs_a_step(epsilon: float) -> None:
+    with pytest.raises(UserError, match="epsilon is a number above 0"):
+        Unrolled(epsilon)
 
 
 # --- the contract's own teeth: mistakes that were shipped ------------------------------------------
@@ -553,13 +661,14 @@ def test_the_contract_catches_a_wrong_order() -> None:
     assert check_order(OneSided, closed_form=attrgetter("unrolled"), order=1.0) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.parametrize("make", [Unrolled, UnrolledExact])
 @pytest.mark.parametrize("first_step", [False, True])
-def test_the_virtual_step_knows_nesterovs_momentum(first_step: bool) -> None:
+def test_the_virtual_step_knows_nesterovs_momentum(first_step: bool, make: type[UnrolledExact]) -> None:
     planted = quadratic_problem(4)
     step = planted.problem.weight_step._replace(nesterov=True)
     if first_step:
         step = step._replace(velocities=[None] * len(step.velocities))
     planted = replace(planted, problem=replace(planted.problem, weight_step=step))
-    ours = Unrolled()(planted.problem, planted.alpha).gradients
+    ours = make()(planted.problem, planted.alpha).gradients
     exact = central_differences(lambda alpha: unrolled_value(planted, alpha), planted.alpha)
     torch.testing.assert_close(flat(ours), exact, rtol=1e-6, atol=1e-8)

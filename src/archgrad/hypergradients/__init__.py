@@ -15,6 +15,11 @@ HYPERGRADIENTS = Table(
             "through one step of SGD on the weights, Hessian term by finite difference",
             "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-8",
         ),
+        "unrolled_exact": Entry(
+            "archgrad.hypergradients.unrolled_exact:UnrolledExact",
+            "through one step of SGD on the weights, Hessian term exact",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-7",
+        ),
         "single_level": Entry(
             "archgrad.hypergradients.single_level:SingleLevel",
             "∇α of the training loss: logits and weights share every batch",

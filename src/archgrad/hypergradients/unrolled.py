@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from archgrad.problem import ArchitectureGradient, Problem, WeightStep, evaluate, gradients, preserved
+from archgrad.errors import UserError
+from archgrad.gradient_step import gradient_norm
+from archgrad.hypergradients.first_order import FirstOrder
+from archgrad.hypergradients.virtual_step import reach, take, without
+from archgrad.problem import ArchitectureGradient, Problem, evaluate, gradients, preserved
 
 
 @dataclass(frozen=True)
@@ -21,22 +25,34 @@ class Unrolled:
     with v = ∇_{w'} L_val(w', α), w± = w ± εv, ε = epsilon/‖v‖₂. The error of the second term is
     O(ε²). Four forward and four backward passes, one copy of the weights.
 
+    epsilon: ε times ‖v‖₂. momentum, weight_decay: whether the virtual step has those of the weights'
+        optimizer.
+
     Source: Liu et al. 2019 (arXiv 1806.09055), eq. 6-8, ε = 0.01/‖v‖; weight decay and momentum in the
     virtual step as in the authors' code.
     """
 
     epsilon: float = 0.01
+    momentum: bool = True
+    weight_decay: bool = True
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.epsilon) or self.epsilon <= 0:
+            raise UserError(f"unrolled: epsilon is a number above 0, got {self.epsilon!r}")
 
     def __call__(self, problem: Problem, alpha: Sequence[Tensor]) -> ArchitectureGradient:
-        """dL_val(w'(α), α)/dα [E, K] per group."""
-        weights, step = list(problem.weights), problem.weight_step
+        """dL_val(w'(α), α)/dα [E, K] per group; first order where there are no weights."""
+        weights = list(problem.weights)
+        if not weights:
+            return FirstOrder()(problem, alpha)
+        step = without(problem.weight_step, momentum=self.momentum, weight_decay=self.weight_decay)
         with preserved(problem.buffers), preserved(weights) as before:
             inner = gradients(evaluate(problem, problem.train, alpha).loss, weights)
-            _take(weights, inner, step)
+            take(weights, inner, step)
             outcome = evaluate(problem, problem.valid, alpha)
             both = gradients(outcome.loss, [*alpha, *weights])
             direct, vector = both[: len(alpha)], both[len(alpha) :]
-            norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vector))))
+            norm = gradient_norm(vector)
             if norm == 0.0:
                 return ArchitectureGradient(direct, outcome)
             if not math.isfinite(norm):  # diverged: say so in the gradient, for the loop to skip the step
@@ -44,9 +60,7 @@ class Unrolled:
             epsilon = self.epsilon / norm
             plus = self._training_gradient(problem, alpha, before, vector, epsilon)
             minus = self._training_gradient(problem, alpha, before, vector, -epsilon)
-        # ∂w'/∂g: Nesterov's step holds the gradient once by itself and once, times μ, in the velocity
-        reach = step.learning_rate * (1 + step.momentum if step.nesterov else 1)
-        scale = reach / (2 * epsilon)
+        scale = reach(step) / (2 * epsilon)
         total = [d - scale * (p - m) for d, p, m in zip(direct, plus, minus, strict=True)]
         return ArchitectureGradient(total, outcome)
 
@@ -58,19 +72,3 @@ class Unrolled:
         with torch.no_grad():
             torch._foreach_copy_(list(problem.weights), torch._foreach_add(before, vector, alpha=epsilon))
         return gradients(evaluate(problem, problem.train, alpha).loss, alpha)
-
-
-def _take(weights: list[Tensor], gradient: list[Tensor], step: WeightStep) -> None:
-    """w ← w − η·b', b' = μ·b + g + λw, in place; no clipping, as in the published code.
-
-    With Nesterov's momentum w ← w − η(g + λw + μ·b'). Before the first step b is 0 (as in PyTorch).
-    """
-    with torch.no_grad():
-        descent = torch._foreach_add(gradient, weights, alpha=step.weight_decay)
-        update = [d.clone() for d in descent] if step.nesterov else descent
-        for u, velocity in zip(update, step.velocities or [None] * len(update), strict=True):
-            if velocity is not None:
-                u.add_(velocity, alpha=step.momentum)
-        if step.nesterov:
-            update = torch._foreach_add(descent, update, alpha=step.momentum)
-        torch._foreach_add_(weights, update, alpha=-step.learning_rate)
