@@ -12,6 +12,7 @@ from torch import Tensor
 
 from archgrad.choice import Group, Sample
 from archgrad.errors import UserError
+from archgrad.hypergradients.first_order import FirstOrder
 from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.landscapes.build import build
 from archgrad.landscapes.landscape import architecture_at, exact_gradient, regret
@@ -23,7 +24,7 @@ from archgrad.landscapes.plateau import plateau
 from archgrad.landscapes.separable import separable
 from archgrad.landscapes.task import LandscapeObjective, LandscapeTask
 from archgrad.landscapes.tensor_train import TensorTrain
-from archgrad.problem import Outcome
+from archgrad.problem import Outcome, Problem
 from archgrad.randomness import Streams
 from archgrad.samplers.gumbel_max import GumbelMax
 from archgrad.samplers.softmax import Softmax
@@ -297,6 +298,20 @@ def test_active_takes_the_sample_at_its_word() -> None:
     assert (slope != 0).tolist() == [[True, False, True], [False, False, False]]
 
 
+def test_first_order_on_many_searches_is_the_exact_gradient() -> None:
+    landscape = pairwise()
+    task = LandscapeTask(landscape, searches=7)
+    (alpha,) = task.initial_logits(seeded(), scale=1.0)
+    train, valid = next(task.steps(0, 0))
+
+    def draw(logits: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
+        return [Softmax()(a, 1.0, seeded()) for a in logits]
+
+    found = FirstOrder()(Problem(train, valid, draw, task.weights, task.buffers), [alpha])
+    torch.testing.assert_close(found.gradients[0], exact_gradient(landscape, alpha))
+    assert found.outcome.loss.shape == (7,)
+
+
 def searched(observe: Literal["all", "active"], rate: float, steps: int) -> Tensor:
     """Regrets [200] of straight-through searches of a separable landscape by plain gradient descent."""
     landscape = separable(4, 3, seed=1)
@@ -328,8 +343,7 @@ def test_two_hundred_searches_at_once() -> None:
 def test_the_steps_error_is_fresh_and_repeatable() -> None:
     landscape = separable()
     task = LandscapeTask(landscape, searches=2, step_noise=0.2, streams=Streams(1), steps_per_epoch=4)
-    (alpha,) = task.initial_logits(seeded())
-    sample = [Softmax()(alpha.detach(), 1.0, seeded())]
+    sample = [Softmax()(torch.zeros(2, 6, 5), 1.0, seeded())]
     losses = [objective(sample).loss for pair in task.steps(0, 0) for objective in pair]
     assert len({round(float(x), 6) for loss in losses for x in loss}) == 4 * 2 * 2  # step, part, search
     again = [objective(sample).loss for pair in task.steps(0, 2) for objective in pair]
