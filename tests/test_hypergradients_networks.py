@@ -14,6 +14,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample, supernet
 from archgrad.flat_buffers import flatten_buffers
+from archgrad.hypergradients.implicit_neumann import ImplicitNeumann
 from archgrad.hypergradients.unrolled import Unrolled
 from archgrad.hypergradients.unrolled_exact import UnrolledExact
 from archgrad.objectives import NetworkObjective
@@ -152,3 +153,36 @@ def test_the_finite_difference_of_unrolled_on_a_network() -> None:
     wanted = flat(UnrolledExact()(problem, alpha).gradients)
     assert relative(Unrolled(1e-5)(problem, alpha).gradients, wanted) < 1e-6
     assert relative(Unrolled(0.01)(problem, alpha).gradients, wanted) > 0.1
+
+
+@pytest.mark.parametrize("sampler", ["softmax", "straight_through"])
+def test_a_neumann_series_equals_one_of_finite_differences(sampler: str) -> None:
+    """Each product along its vector: Hv and the mixed term as differences of gradients, no kink crossed."""
+    problem, alpha = network_problem(sampler)
+    weights, step = list(problem.weights), 0.03
+    found = ImplicitNeumann(terms=3, step=step, damping=0.2)(problem, alpha).gradients
+    both = gradients(problem.valid(problem.draw(alpha)).loss, [*alpha, *weights])
+    direct, vector = both[: len(alpha)], both[len(alpha) :]
+
+    def along(v: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The derivatives of ∇_w L_train and of ∇_α L_train along v."""
+        h, sides = 1e-6 / float(flat(v).norm()), []
+        for sign in (1, -1):
+            with preserved(weights):
+                with torch.no_grad():
+                    for w, x in zip(weights, v, strict=True):
+                        w += sign * h * x
+                sides.append(gradients(problem.train(problem.draw(alpha)).loss, [*weights, *alpha]))
+        quotient = [(p - m) / (2 * h) for p, m in zip(*sides, strict=True)]
+        return quotient[: len(weights)], quotient[len(weights) :]
+
+    term = [step * v for v in vector]
+    total = term
+    for _ in range(2):
+        curved, _ = along(term)
+        term = [t - step * (h + 0.2 * t) for t, h in zip(term, curved, strict=True)]
+        total = [x + t for x, t in zip(total, term, strict=True)]
+    _, mixed = along(total)
+    wanted = flat(direct) - flat(mixed)
+    assert relative(found, wanted) < 1e-6
+    assert float((wanted - flat(direct)).norm()) > 0.01 * float(wanted.norm())

@@ -20,6 +20,16 @@ HYPERGRADIENTS = Table(
             "through one step of SGD on the weights, Hessian term exact",
             "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-7",
         ),
+        "implicit_neumann": Entry(
+            "archgrad.hypergradients.implicit_neumann:ImplicitNeumann",
+            "at the weights' optimum, the inverse Hessian by a Neumann series",
+            "Lorraine et al. 2020 (arXiv 1911.02590), theorem 1 and algorithms 2-3",
+        ),
+        "implicit_cg": Entry(
+            "archgrad.hypergradients.implicit_cg:ImplicitCG",
+            "at the weights' optimum, the inverse Hessian by conjugate gradients",
+            "Rajeswaran et al. 2019 (arXiv 1909.04630), section 3",
+        ),
         "single_level": Entry(
             "archgrad.hypergradients.single_level:SingleLevel",
             "∇α of the training loss: logits and weights share every batch",

@@ -13,7 +13,7 @@ from archgrad.problem import WeightStep
 def without(step: WeightStep, *, momentum: bool, weight_decay: bool) -> WeightStep:
     """The step, its momentum or weight decay set to 0 where they are not wanted."""
     if not momentum:
-        step = step._replace(momentum=0.0, nesterov=False)
+        step = step._replace(momentum=0.0)
     return step if weight_decay else step._replace(weight_decay=0.0)
 
 
