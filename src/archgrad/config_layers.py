@@ -103,7 +103,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_PART_SECTIONS = ("space", "sampler", "hypergradient")
+_PART_SECTIONS = ("space", "sampler", "controller", "hypergradient")
 
 
 def dotted(document: Mapping[Any, Any], prefix: str = "") -> list[Any]:

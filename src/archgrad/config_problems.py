@@ -41,7 +41,9 @@ def check(given: Mapping[str, Any]) -> Config:
     problems = []
     method = given.get("method", Config().method)
     known_method = isinstance(method, str) and method in METHODS
-    if not known_method:
+    if isinstance(method, Mapping):
+        problems.append(f"method: a name, no section; write method={next(iter(method.values()), 'gdas')}")
+    elif not known_method:
         problems.append(
             f"method: unknown {method!r}{nearest(str(method), METHODS)}; known: {', '.join(METHODS)}"
         )
@@ -55,8 +57,9 @@ def check(given: Mapping[str, Any]) -> Config:
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
         problems += _signature_problems(config)
+        problems += regularizer_problems(config)
     problems += momentum_problems(config)
-    if "search.epochs" in keys:
+    if {"search.epochs", "search.warmup_epochs"} <= keys:  # else a rule may choose the other
         problems += warmup_problems(config)
     if problems:
         raise ConfigError(problems)
@@ -70,6 +73,17 @@ def momentum_problems(config: Config) -> list[str]:
         for section, part in (("weights", config.weights), ("train", config.train))
         if part.nesterov and part.momentum == 0
     ]
+
+
+def regularizer_problems(config: Config) -> list[str]:
+    """Entropy is of probabilities that sum to 1, the 0-1 loss of gates that do not."""
+    name, sampler = config.regularizer.name, config.sampler.name
+    gates = getattr(SAMPLERS[sampler], "law", "argmax") == "gates"
+    if name == "none" or gates == (name == "zero_one"):
+        return []
+    wanted = "exploration_bonus or decisiveness_penalty" if name == "zero_one" else "zero_one"
+    kind = "independent gates" if gates else "probabilities that sum to 1"
+    return [f"regularizer.name: {name!r} does not go with {kind}, as {sampler!r} has; use {wanted}"]
 
 
 def warmup_problems(config: Config) -> list[str]:
@@ -197,14 +211,33 @@ def _sentence(place: tuple[str, ...], details: list[Any]) -> str:
         model: Any = Config
         for part in place[:-1]:
             model = model.model_fields[part].annotation
-        return (
-            f"{key}: unknown key{nearest(last, model.model_fields)}; known: {', '.join(model.model_fields)}"
-        )
+        if len(place) == 1 and (homes := _homes(last)):
+            return f"{key}: belongs to a section; did you mean {' or '.join(homes)}?"
+        fields = list(model.model_fields)
+        short = [name for name in fields if "".join(word[0] for word in name.split("_")) == last]  # lr
+        meant = f" - did you mean {short[0]!r}?" if short else nearest(last, fields)
+        return f"{key}: unknown key{meant}; known: {', '.join(fields)}"
     if details[0]["type"] in ("model_type", "model_attributes_type"):
         fields = list(Config.model_fields[key].annotation.model_fields)  # type: ignore[union-attr]
-        return f"{key}: a section with keys {', '.join(fields)}; write {key}.{fields[0]}=…"
-    wanted = " or ".join(dict.fromkeys(d["msg"].lower().removeprefix("input ") for d in details))
+        value = details[0]["input"] if fields[0] == "name" and isinstance(details[0]["input"], str) else "…"
+        return f"{key}: a section with keys {', '.join(fields)}; write {key}.{fields[0]}={value}"
+    if details[0]["type"] == "dict_type":
+        return f"{key}: a section of settings; write {key}.setting=value, got {details[0]['input']!r}"
+    wanted = " or ".join(
+        dict.fromkeys(
+            "should be a list of two numbers"
+            if d["type"] in ("missing", "too_long", "tuple_type")
+            else d["msg"].lower().removeprefix("input ")
+            for d in details
+        )
+    )
     return f"{key}: {wanted}, got {details[0]['input']!r}"
+
+
+def _homes(key: str) -> list[str]:
+    """``section.key`` for every section of the schema that has this key."""
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    return [f"{name}.{key}" for name, kind in sections.items() if key in getattr(kind, "model_fields", {})]
 
 
 def _name_problems(config: Config) -> dict[str, str]:
@@ -262,14 +295,21 @@ def _setting_problems(config: Config, unknown: Mapping[str, str]) -> list[str]:
             for name in part.settings()
             if name not in known
         ]
-        problems += _type_problems(key, kind, part.settings(), part.name in table)
+        found = _type_problems(key, kind, part.settings(), part.name in table)
+        if not found and dataclasses.is_dataclass(kind) and set(part.settings()) <= set(known):
+            try:
+                table[part.name](**part.settings())
+            except UserError as error:  # settings that only the part itself can judge
+                found = [f"{key}: {error}"]
+        problems += found
     return problems
 
 
 def _type_problems(section: str, kind: Any, settings: Mapping[str, Any], ours: bool) -> list[str]:
     """Settings that do not have the type that `kind` annotates.
 
-    In parts of our own tables a number is a size, so it is above 0; others may mean it otherwise.
+    In parts of our own tables a number is a size, so it is above 0 unless its default is 0; others may
+    mean it otherwise.
     """
     try:
         hints = typing.get_type_hints(kind)
@@ -277,6 +317,7 @@ def _type_problems(section: str, kind: Any, settings: Mapping[str, Any], ours: b
             hints = typing.get_type_hints(vars(kind).get("__init__"))
     except (NameError, TypeError):  # no annotations, or some that cannot be resolved here
         return []
+    defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
     problems = []
     for name, value in settings.items():
         if name not in hints:
@@ -285,10 +326,15 @@ def _type_problems(section: str, kind: Any, settings: Mapping[str, Any], ours: b
         try:
             adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            text = error.errors()[0]["msg"].lower().removeprefix("input ")
+            detail = error.errors()[0]
+            text = detail["msg"].lower().removeprefix("input ")
+            if detail["type"] == "sequence_str":
+                text = f"should be a list such as [{value}]"
             problems.append(f"{section}.{name}: {text}, got {value!r}")
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and (not math.isfinite(value) or (ours and value <= 0)):
-            problems.append(f"{section}.{name}: should be {'above 0' if ours else 'finite'}, got {value!r}")
+        zero = defaults.get(name) == 0
+        if number and (not math.isfinite(value) or (ours and (value < 0 or (value == 0 and not zero)))):
+            wanted = "finite" if not ours else "at least 0" if zero else "above 0"
+            problems.append(f"{section}.{name}: should be {wanted}, got {value!r}")
     return problems

@@ -30,6 +30,7 @@ WEAK_ENTROPY = 0.9
 
 _EDGES_KEPT = 2  # per node, by the DARTS rule
 _SHOWN = 3  # examples in a warning
+_ROUNDING = 1e-3  # how far from 1 probabilities may sum
 
 
 class Decision(NamedTuple):
@@ -126,7 +127,9 @@ class Derivation:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
-def derive(groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str = "argmax") -> Derivation:
+def derive(
+    groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str = "argmax", *, gates: bool = False
+) -> Derivation:
     """Choose one candidate per choice.
 
     Args:
@@ -134,13 +137,14 @@ def derive(groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str =
         probabilities: [E, K] per group, the distribution that the search's sampler reports; rows sum
             to 1. Logits are refused: ranking edges by them is not ranking by probability.
         rule: an entry of `RULES`, or ``"module:object"`` naming a `Rule`.
+        gates: each probability is of a gate of its own, so rows need not sum to 1.
 
     Raises:
         UserError: unknown rule, probabilities that are none or do not fit the groups, or a rule that
             drops a choice which has no candidate `none`.
     """
     decide_all: Rule = RULES[rule]
-    _check(groups, probabilities)
+    _check(groups, probabilities, gates)
     decisions, remarks = decide_all(groups, probabilities)
     candidates = {name: group.candidates for group in groups for name in group.names}
     for decision in decisions:
@@ -202,9 +206,15 @@ def decide(
         winner_probability=probabilities[first],
         runner_up_probability=below,
         margin=probabilities[first] - below,
-        entropy=sum(-p * math.log(p) for p in probabilities if p > 0),
+        entropy=sum(-p * math.log(p) for p in _shares(probabilities) if p > 0),
         kept=kept,
     )
+
+
+def _shares(row: Sequence[float]) -> list[float]:
+    """The row itself, or for independent gates, which need not sum to 1, their shares of the sum."""
+    total = sum(row)
+    return list(row) if abs(total - 1) < _ROUNDING or not total else [p / total for p in row]
 
 
 def argmax(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
@@ -283,18 +293,20 @@ def _floats(rows: Tensor) -> list[list[float]]:
     return values
 
 
-def _check(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> None:
+def _check(groups: Sequence[Group], probabilities: Sequence[Tensor], gates: bool) -> None:
     wanted = [(len(g.names), len(g.candidates)) for g in groups]
     got = [tuple(p.shape) for p in probabilities]
     if got != wanted:
         raise UserError(f"wanted probabilities [E, K] of shapes {wanted}, one per group; got {got}")
     for group, rows in zip(groups, probabilities, strict=True):
         for name, row in zip(group.names, _floats(rows), strict=True):
-            if not (all(p >= 0 for p in row) and abs(sum(row) - 1) < 1e-3):
-                raise UserError(
-                    f"choice {name!r}: {[round(p, 4) for p in row]} are no probabilities, which are at least "
-                    "0 and sum to 1; are they logits? Give the sampler's probabilities"
-                )
+            if all(0 <= p <= 1 + _ROUNDING for p in row) and (gates or abs(sum(row) - 1) < _ROUNDING):
+                continue
+            law = "are from 0 to 1" if gates else "are at least 0 and sum to 1"
+            raise UserError(
+                f"choice {name!r}: {[round(p, 4) for p in row]} are no probabilities, which {law}; "
+                "are they logits? Give the sampler's probabilities"
+            )
 
 
 def _ties(kept: Sequence[Decision]) -> list[str]:

@@ -55,6 +55,74 @@ METHODS: dict[str, Method] = {
             "weights": {"nesterov": True, "weight_decay": 5e-4},
         },
     ),
+    "enas": Method(
+        "an LSTM emits the choices one after another; score function with a moving baseline",
+        "Pham et al. 2018 (arXiv 1802.03268); Dong & Yang 2020 (arXiv 2001.00326)",
+        {
+            "search": {"epochs": 250, "order": "weights_first"},
+            "sampler": {"name": "gumbel_max"},
+            "controller": {"name": "lstm"},
+            "hypergradient": {
+                "name": "score_function",
+                "baseline": "moving_average",
+                "decay": 0.99,
+                "entropy_bonus": 1e-4,
+            },
+            "architecture": {
+                "learning_rate": 1e-3,
+                "betas": (0.0, 0.999),
+                "weight_decay": 0.0,
+                "clip": 5.0,
+                "initial_scale": 0.1,
+            },
+        },
+    ),
+    "dsnas": Method(
+        "one candidate runs, one level; the gradient of its gate is the reward of the draw",
+        "Hu et al. 2020 (arXiv 2002.09128)",
+        {
+            "data": {"validation": 0.1},  # no architecture split: this part only monitors the search
+            "search": {"epochs": 240},
+            "sampler": {"name": "score_gate"},
+            "hypergradient": {"name": "single_level"},
+            "derive": {"rule": "argmax"},
+        },
+    ),
+    "proxyless": Method(
+        "binary gates: of two drawn candidates one runs; a step on the logits every five on the weights",
+        "Cai et al. 2019 (arXiv 1812.00332)",
+        {
+            "search": {"epochs": 120, "warmup_epochs": 40, "architecture_every": 5, "order": "weights_first"},
+            "sampler": {"name": "two_path"},
+            "architecture": {"learning_rate": 1e-3, "betas": (0.0, 0.999), "weight_decay": 0.0},
+        },
+    ),
+    "drnas": Method(
+        "mixtures drawn from a Dirichlet distribution whose concentration is learned; one stage",
+        "Chen et al. 2021 (arXiv 2006.10355)",
+        {
+            "search": {"epochs": 100, "warmup_epochs": 10},
+            "sampler": {"name": "dirichlet"},
+            "architecture": {"learning_rate": 6e-4},
+        },
+    ),
+    "fairdarts": Method(
+        "independent sigmoid gates, driven to 0 or 1 by the 0-1 loss",
+        "Chu et al. 2020 (arXiv 1911.12126)",
+        {
+            "sampler": {"name": "sigmoid"},
+            "regularizer": {"name": "zero_one", "strength": 10.0},
+        },
+    ),
+    "reinmax": Method(
+        "GDAS with a straight-through gradient of second order",
+        "Liu et al. 2023 (arXiv 2304.08612)",
+        {
+            "search": {"epochs": 250, "order": "weights_first"},
+            "sampler": {"name": "reinmax"},
+            "weights": {"nesterov": True, "weight_decay": 5e-4},
+        },
+    ),
     "random": Method(
         "control: an architecture drawn uniformly; one random path a step is trained, for the curves",
         "Li & Talwalkar 2019 (arXiv 1902.07638)",

@@ -208,7 +208,7 @@ class Parts:
             return random_derivation(groups, rule, self.streams, "derived", 0).architecture
 
         def derived(groups: Sequence[Group], p: Sequence[Tensor]) -> Architecture:
-            return derive(groups, p, rule).architecture
+            return derive(groups, p, rule, gates=policy_of(config, groups).gates).architecture
 
         return search_plan(
             config,

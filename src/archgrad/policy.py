@@ -16,7 +16,7 @@ from archgrad.choice import Group, Sample
 from archgrad.controllers.controller import Choose, Controller
 from archgrad.controllers.independent import Independent
 from archgrad.errors import UserError
-from archgrad.samplers.sampler import Sampler
+from archgrad.samplers.sampler import Sampler, law_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Policy:
     groups: tuple[Group, ...]
     sampler: Sampler
     controller: Controller = field(default_factory=Independent)
+
+    @property
+    def gates(self) -> bool:
+        """Whether a choice's weights are gates, each for itself in [0, 1], and not a point of the simplex."""
+        return law_of(self.sampler) == "gates"
 
     def draw(self, theta: Sequence[Tensor], tau: float, generator: torch.Generator) -> list[Sample]:
         """One sample per group, differentiable in θ as far as the sampler is."""

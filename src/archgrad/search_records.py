@@ -66,7 +66,7 @@ def step_record(state: SearchState, plan: SearchPlan) -> StepRecord:
         mean(totals, "train_loss", "train_images"),
         mean(totals, "train_correct", "train_images"),
         plan.temperature(state.epoch),
-        float(torch.cat([_entropy(p) for p in _probabilities(plan, state)]).mean()),
+        float(torch.cat([_entropy(p, plan) for p in _probabilities(plan, state)]).mean()),
     )
 
 
@@ -86,7 +86,7 @@ def epoch_record(
         for name, row in zip(group.names, p, strict=True)
     }
     architecture = dict(plan.derive(groups, probabilities))
-    entropy = {name: float(_entropy(row)) for name, row in rows.items()}
+    entropy = {name: float(_entropy(row, plan)) for name, row in rows.items()}
     return EpochRecord(
         epoch=state.epoch,
         step=(state.epoch + 1) * steps_per_epoch,
@@ -115,7 +115,9 @@ def _probabilities(plan: SearchPlan, state: SearchState) -> list[Tensor]:
     return found if plan.searches is None else [p.mean(dim=0) for p in found]
 
 
-def _entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy of each row, in nats. [E, K] -> [E]."""
+def _entropy(probabilities: Tensor, plan: SearchPlan) -> Tensor:
+    """Shannon entropy of each row, in nats; of gates their shares of the row's sum. [E, K] -> [E]."""
+    if plan.policy.gates:
+        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     entropy: Tensor = torch.special.entr(probabilities).sum(dim=-1)
     return entropy

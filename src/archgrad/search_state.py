@@ -17,8 +17,8 @@ from archgrad.regularizers import Regularizer
 
 
 def argmax_architecture(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Mapping[str, str]:
-    """The architecture of the rule "argmax"."""
-    return derive(groups, probabilities, "argmax").architecture
+    """The architecture of the rule "argmax", of probabilities or of gates."""
+    return derive(groups, probabilities, "argmax", gates=True).architecture
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
         policy = policy_of(config, groups)
         if [tuple(a.shape) for a in logits] != policy.controller.shapes(groups):
             raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
-        derivation = derive(groups, policy.probabilities(logits), rule)
+        derivation = derive(groups, policy.probabilities(logits), rule, gates=policy.gates)
     counts = _counts(run, config, derivation.architecture)
     derivation = replace(
         derivation,

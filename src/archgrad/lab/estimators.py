@@ -1,0 +1,170 @@
+"""Bias and variance of gradient estimators, against the exact gradient of the expected loss.
+
+D draws at once: the logits [E, K] are expanded to [D, E, K], D independent searches that stand at the
+same point, and a hypergradient gives each its own estimate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Sample
+from archgrad.controllers.independent import Independent
+from archgrad.errors import UserError
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.lab.contenders import Contender
+from archgrad.landscapes.landscape import Landscape, exact_gradient
+from archgrad.landscapes.task import LandscapeTask, Observe
+from archgrad.method_parts import policy_of
+from archgrad.problem import Hypergradient, Problem
+from archgrad.randomness import Streams
+
+CHUNK = 5_000
+"""Draws at once: bounds memory, and is large enough that the loop costs nothing."""
+BURN_IN = 50
+"""Calls that warm the memory of a hypergradient that has one (a moving average) before it is measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one estimator gives at one point.
+
+    With g the exact gradient of E_{a ~ p(α)}[T[a]] and ĝ one draw of the estimator, all relative to g:
+    bias: ‖E ĝ − g‖/‖g‖, the part of it that sampling error explains taken off (so it may be 0).
+    bias_error: standard error of that.
+    variance: E‖ĝ − E ĝ‖²/‖g‖².
+    mse: E‖ĝ − g‖²/‖g‖², of a single draw.
+    cosine: mean over the draws of cos(ĝ, g). mean_cosine: cos(E ĝ, g).
+    tau: temperature, None where the sampler has none. point: name of the logits.
+    seconds: for all draws.
+    """
+
+    name: str
+    point: str
+    tau: float | None
+    draws: int
+    bias: float
+    bias_error: float
+    variance: float
+    mse: float
+    cosine: float
+    mean_cosine: float
+    seconds: float
+
+
+def points(landscape: Landscape, seed: int) -> dict[str, Tensor]:
+    """Logits [E, K] of three stages of a search: undecided, leaning, nearly decided (towards the optimum)."""
+    (group,) = landscape.groups
+    shape = (len(group.names), len(group.candidates))
+    noise = torch.randn(shape, generator=Streams(seed).generator("lab/points"), dtype=torch.float64)
+    towards = torch.nn.functional.one_hot(torch.tensor(landscape.optimum), shape[1]).double()
+    return {"undecided": 0.1 * noise, "leaning": noise, "nearly decided": noise + 3.0 * towards}
+
+
+def estimate(
+    contender: Contender,
+    landscape: Landscape,
+    logits: Tensor,
+    *,
+    point: str = "",
+    tau: float = 1.0,
+    draws: int = 20_000,
+    seed: int = 0,
+    observe: Observe = "all",
+) -> Estimate:
+    """Measure one estimator at logits α [E, K].
+
+    Args:
+        contender: gives sampler and hypergradient; its schedule is not looked at.
+        landscape: the losses.
+        logits: α [E, K].
+        point: a name for α.
+        tau: the temperature of the draws.
+        draws: how many.
+        seed: of the draws.
+        observe: "all", or "active": only candidates that ran have a gradient, as in a network.
+
+    Raises:
+        UserError: fewer than two draws, or a controller that has no logits.
+    """
+    if draws < 2:
+        raise UserError(f"a variance needs at least 2 draws, got {draws}")
+    config = contender.config
+    policy = policy_of(config, landscape.groups)
+    if not isinstance(policy.controller, Independent):
+        raise UserError(f"{contender.name}: bias and variance are of independent choices' logits")
+    part = config.hypergradient
+    hypergradient: Hypergradient = HYPERGRADIENTS[part.name](**part.settings())
+    streams = Streams(seed)
+    exact = exact_gradient(landscape, logits.double(), policy.sampler.probabilities).flatten()
+    scale = float(exact.norm())
+    count, total, squares, cosines = 0, torch.zeros_like(exact), 0.0, 0.0
+    memory: Sequence[Tensor] = ()
+    began = time.perf_counter()
+    chunks = [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
+    for index, size in enumerate(chunks):
+        task = LandscapeTask(landscape, searches=size, observe=observe)
+        (train, valid), *_ = task.steps(0, 0)
+        alpha = [logits.float().expand(size, *logits.shape).clone().requires_grad_()]
+
+        problem = Problem(train, valid, lambda theta, repeat=0: [], policy=policy, tau=tau)
+        if not index:
+            memory = _warm(hypergradient, problem, alpha, streams)
+        problem = _seeded(problem, streams, "lab/estimate", index)
+        memory = tuple(m[:size] if m.dim() else m for m in memory)
+        found = (
+            hypergradient(replace(problem, memory=memory), alpha).gradients[0].detach().double().flatten(1)
+        )
+        count += size
+        total += found.sum(dim=0)
+        squares += float((found - exact).square().sum())
+        cosines += float(torch.nn.functional.cosine_similarity(found, exact[None], dim=1).sum())
+    mean, mse = total / count, squares / count
+    distance = float((mean - exact).square().sum())
+    variance = max(0.0, (mse - distance) * count / (count - 1))
+    squared_bias = max(0.0, distance - variance / count)
+    return Estimate(
+        contender.name,
+        point,
+        tau if contender.uses_temperature else None,
+        count,
+        bias=squared_bias**0.5 / scale,
+        bias_error=(variance / count) ** 0.5 / scale,
+        variance=variance / scale**2,
+        mse=mse / scale**2,
+        cosine=cosines / count,
+        mean_cosine=float(torch.nn.functional.cosine_similarity(mean, exact, dim=0)),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _warm(
+    hypergradient: Hypergradient, problem: Problem, alpha: list[Tensor], streams: Streams
+) -> tuple[Tensor, ...]:
+    """The memory after some steps at this point; empty for a hypergradient that keeps none."""
+    memory: tuple[Tensor, ...] = ()
+    for call in range(BURN_IN):
+        at = replace(_seeded(problem, streams, "lab/warm", call), memory=memory)
+        memory = hypergradient(at, alpha).memory
+        if not memory:
+            break
+    return memory
+
+
+def _seeded(problem: Problem, streams: Streams, name: str, index: int) -> Problem:
+    """The problem with the draws of the stream (name, index)."""
+    policy, tau = problem.policy, problem.tau
+    assert policy is not None
+
+    def noise(repeat: int) -> torch.Generator:
+        return streams.generator(name, index, repeat)
+
+    def draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
+        return policy.draw(alpha, tau, noise(repeat))
+
+    return replace(problem, draw=draw, noise=noise)
