@@ -115,6 +115,8 @@ def _from_file(data: ImageData, file: Path) -> Splits:
     asked = f"a split file is an .npz with integer arrays {', '.join(map(repr, wanted))}"
     if not file.is_file():
         raise UserError(f"no split file {file}; {asked}")
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"cannot read the split {file}: it is no .npz archive; {asked}")
     parts: dict[str, Tensor] = {}
     try:
         with np.load(file, allow_pickle=False) as archive:
