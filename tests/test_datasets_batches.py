@@ -170,6 +170,18 @@ def test_normalisation_is_exact_and_of_the_given_part_only():
     torch.testing.assert_close(x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_batch_is_made_on_the_device_from_numbers_drawn_on_the_host(channels_last):
+    """The meta device refuses host tensors as a GPU does, and needs none."""
+    source = images()
+    b = batches(source, device="meta", channels_last=channels_last)
+    x, y = b.batch(0, 0)
+    assert (x.device.type, y.device.type) == ("meta", "meta")
+    assert (x.shape, x.dtype, y.shape) == ((8, *source.shape), torch.float32, (8,))
+    assert x.is_contiguous(memory_format=torch.channels_last) is channels_last
+    assert source.pixels.device.type == "cpu"
+
+
 def test_a_constant_channel_becomes_zero_not_nan():
     source = images(10)
     source.pixels[:, 1] = 77
