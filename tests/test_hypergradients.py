@@ -58,6 +58,7 @@ COST = {
     "implicit_cg": ((1, 1), (2, 8)),  # 7 weights in the loss: 7 iterations, and the mixed term
     "single_level": ((1, 0), (1, 0)),
     "score_function": ((0, 1), (0, 0)),
+    "rebar": ((0, 2), (1, 0)),
 }
 """Forward passes (training, validation); backward passes, and passes back through a backward pass."""
 SCORE = [name for name in HYPERGRADIENTS if getattr(HYPERGRADIENTS[name], "score", False)]

@@ -32,6 +32,11 @@ class Policy:
         """Whether a choice's weights are gates, each for itself in [0, 1], and not a point of the simplex."""
         return law_of(self.sampler) == "gates"
 
+    @property
+    def independent(self) -> bool:
+        """Whether θ is the logits themselves, each choice drawn by itself."""
+        return isinstance(self.controller, Independent)
+
     def draw(self, theta: Sequence[Tensor], tau: float, generator: torch.Generator) -> list[Sample]:
         """One sample per group, differentiable in θ as far as the sampler is."""
         parts: list[Sample] = []

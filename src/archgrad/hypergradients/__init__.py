@@ -40,5 +40,10 @@ HYPERGRADIENTS = Table(
             "the reward of drawn architectures times ∇θ of their log-probability; no backward pass",
             "Williams 1992; Pham et al. 2018, ENAS (arXiv 1802.03268)",
         ),
+        "rebar": Entry(
+            "archgrad.hypergradients.rebar:Rebar",
+            "score function with less noise: a relaxation of the draw is subtracted and its mean added",
+            "Tucker et al. 2017 (arXiv 1703.07370), section 3",
+        ),
     },
 )
