@@ -15,6 +15,7 @@ from torch import Tensor
 from archgrad.choice import Sample, supernet
 from archgrad.flat_buffers import flatten_buffers
 from archgrad.hypergradients.implicit_neumann import ImplicitNeumann
+from archgrad.hypergradients.truncated import Truncated
 from archgrad.hypergradients.unrolled import Unrolled
 from archgrad.hypergradients.unrolled_exact import UnrolledExact
 from archgrad.objectives import NetworkObjective
@@ -186,3 +187,12 @@ def test_a_neumann_series_equals_one_of_finite_differences(sampler: str) -> None
     wanted = flat(direct) - flat(mixed)
     assert relative(found, wanted) < 1e-6
     assert float((wanted - flat(direct)).norm()) > 0.01 * float(wanted.norm())
+
+
+@pytest.mark.parametrize("sampler", ["softmax", "straight_through"])
+def test_truncated_equals_finite_differences_through_three_steps(sampler: str) -> None:
+    problem, alpha = network_problem(sampler)
+    found = Truncated(3)(problem, alpha).gradients
+    wanted = brute_force(problem, alpha, steps=3)
+    assert relative(found, wanted) < 1e-6
+    assert relative(UnrolledExact()(problem, alpha).gradients, wanted) > 0.1

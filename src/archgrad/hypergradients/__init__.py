@@ -20,6 +20,11 @@ HYPERGRADIENTS = Table(
             "through one step of SGD on the weights, Hessian term exact",
             "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-7",
         ),
+        "truncated": Entry(
+            "archgrad.hypergradients.truncated:Truncated",
+            "through several steps of SGD on the weights, exact",
+            "Shaban et al. 2019 (arXiv 1810.10667), section 2",
+        ),
         "implicit_neumann": Entry(
             "archgrad.hypergradients.implicit_neumann:ImplicitNeumann",
             "at the weights' optimum, the inverse Hessian by a Neumann series",

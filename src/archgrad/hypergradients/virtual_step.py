@@ -17,8 +17,8 @@ def without(step: WeightStep, *, momentum: bool, weight_decay: bool) -> WeightSt
     return step if weight_decay else step._replace(weight_decay=0.0)
 
 
-def take(weights: Sequence[Tensor], gradient: list[Tensor], step: WeightStep) -> None:
-    """w ← w − η·b', b' = μ·b + g + λw, in place; no clipping, as in DARTS' published code.
+def take(weights: Sequence[Tensor], gradient: list[Tensor], step: WeightStep) -> list[Tensor]:
+    """w ← w − η·b', b' = μ·b + g + λw, in place; returns b'. No clipping, as in DARTS' published code.
 
     With Nesterov's momentum w ← w − η(g + λw + μ·b'). Before the first step b is 0 (as in PyTorch).
     """
@@ -28,9 +28,11 @@ def take(weights: Sequence[Tensor], gradient: list[Tensor], step: WeightStep) ->
         for u, velocity in zip(update, step.velocities or [None] * len(update), strict=True):
             if velocity is not None:
                 u.add_(velocity, alpha=step.momentum)
+        velocities = list(update)
         if step.nesterov:
             update = torch._foreach_add(descent, update, alpha=step.momentum)
         torch._foreach_add_(list(weights), update, alpha=-step.learning_rate)
+    return velocities
 
 
 def reach(step: WeightStep) -> float:
