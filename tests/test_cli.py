@@ -20,7 +20,7 @@ from archgrad.cli import main
 from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["search", "derive", "train", "export", "report", "list", "demo"]
+VERBS = ["search", "derive", "train", "export", "report", "lab", "list", "demo"]
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
 

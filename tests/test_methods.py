@@ -14,7 +14,7 @@ from archgrad.samplers import SAMPLERS
 from archgrad.schedules import SCHEDULES, epoch_progress
 from archgrad.settings import DataSize, resolve
 
-CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True)
+CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True, mirror=True)
 
 # Liu et al. 2019, appendix A.1, and the authors' code
 DARTS = {
@@ -220,7 +220,7 @@ def test_each_preset_names_only_keys_that_exist_and_are_read():
             model = getattr(Config(), section)
             for key in settings:
                 known = set(type(model).model_fields)
-                if section == "hypergradient":  # a part's own settings stand beside its name
+                if section == "hypergradient" and settings["name"] != "none":  # a part's own settings stand beside its name
                     known |= {f.name for f in fields(HYPERGRADIENTS[settings["name"]])}
                 assert key in known, (name, section, key)
     assert SAMPLERS["straight_through"].one_active

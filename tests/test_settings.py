@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from archgrad.config_layers import dotted, merge, overrides, read
 from archgrad.config_problems import check
 from archgrad.errors import ConfigError, UserError
 from archgrad.methods import METHODS
+from archgrad.parts import data_size
 from archgrad.settings import DataSize, published_share, resolve
 
 DIGITS = DataSize("digits", 1437, (1, 8, 8))
@@ -286,6 +288,11 @@ def test_a_part_that_cannot_be_called_as_its_family_is_refused(key: str) -> None
 
 
 # ---- sizes by rule
+
+
+def test_the_size_of_the_data_says_whether_they_may_be_mirrored(few_digits):
+    for mirror in (False, True):
+        assert data_size(replace(few_digits, mirror=mirror), Config()).mirror is mirror
 
 
 def test_images_are_flipped_where_the_data_say_so():

@@ -8,6 +8,7 @@ from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
 from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.methods import METHODS
 from archgrad.ops import OPS
 from archgrad.rules import RULES
@@ -21,6 +22,8 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "samplers": SAMPLERS.entries,
     "controllers": CONTROLLERS.entries,
     "hypergradients": HYPERGRADIENTS.entries,
+    "landscapes": LANDSCAPES.entries,
+    "noises": NOISES.entries,
     "costs": COSTS.entries,
     "rules": RULES.entries,
     "data": DATASETS.entries,

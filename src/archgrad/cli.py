@@ -220,11 +220,96 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     _result({"report": str(path)}, as_json, f"wrote {path}")
 
 
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("lab"), show_default=True)
+@click.option("--landscape", default="nasbench201", show_default=True, help="What is searched.")
+@click.option("--methods", default="", help="Presets, e.g. snas,gdas,enas.")
+@click.option("--samplers", default="", help="Samplers, e.g. reinmax,gumbel_rao(samples=5),my_module:Mine.")
+@click.option("--hypergradients", default="", help="Combined with every sampler; default: first_order.")
+@click.option("--schedules", default="", help="Of τ, e.g. constant:1,exponential:10:0.1.")
+@click.option("--study", "studies", default="estimators,searches", show_default=True, help="Or schedules.")
+@click.option("--seeds", type=click.IntRange(min=1), default=256, show_default=True, help="Searches each.")
+@click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="Of each search.")
+@click.option("--draws", type=click.IntRange(min=2), default=20_000, show_default=True, help="Per estimate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Root of all random streams.")
+@click.option(
+    "--observe",
+    type=click.Choice(["all", "active"]),
+    default="all",
+    show_default=True,
+    help="Which gates have a gradient; active: those of candidates that ran, as in a network.",
+)
+@click.option(
+    "--step-noise", type=click.FloatRange(min=0), default=0.0, help="Error of the loss at every step."
+)
+@AS_JSON
+@OVERRIDES
+def lab(
+    out: Path,
+    landscape: str,
+    methods: str,
+    samplers: str,
+    hypergradients: str,
+    schedules: str,
+    studies: str,
+    seeds: int,
+    steps: int,
+    draws: int,
+    seed: int,
+    observe: str,
+    step_noise: float,
+    as_json: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Measure estimators and searches on a landscape, where the exact gradient and the best are known.
+
+    Keys of the sections landscape and noise are settings of these; others go to every method.
+
+    \b
+    Example:
+      archgrad lab --samplers straight_through,reinmax,gumbel_rao --seeds 1000
+      archgrad lab --methods snas,gdas,enas noise.name=correlated noise.kendall_tau=0.5
+      archgrad lab --study schedules --samplers straight_through --landscape deceptive landscape.choices=8
+    """
+    from archgrad.config_layers import overrides as parse
+    from archgrad.lab.contenders import names
+    from archgrad.lab.studies import LabSettings
+    from archgrad.lab.tables import text
+    from archgrad.verbs.lab import lab_run
+
+    given = parse(list(overrides))
+    sections = {key: given.pop(key, {}) for key in ("landscape", "noise")}
+    for key, value in sections.items():
+        if not isinstance(value, dict):
+            raise UserError(f"write --{key} NAME, or {key}.KEY=VALUE for a setting; got {key}={value}")
+    settings = LabSettings(
+        methods=names(methods),
+        samplers=names(samplers),
+        hypergradients=names(hypergradients),
+        schedules=names(schedules),
+        landscape=landscape,
+        landscape_settings=sections["landscape"],
+        noise=sections["noise"] or None,
+        seeds=seeds,
+        steps=steps,
+        draws=draws,
+        seed=seed,
+        studies=names(studies),
+        observe="active" if observe == "active" else "all",
+        step_noise=step_noise,
+        overrides=given,
+    )
+    document = lab_run(settings, out, _progress())
+    _result(
+        document, as_json, f"{text(document)}\n\nwrote {out / 'lab.html'}, lab.json and the tables as CSV"
+    )
+
+
 @main.command(name="list")
 @click.argument("family", required=False)
 @AS_JSON
 def list_(family: str | None, as_json: bool) -> None:
-    """Name every method, space, sampler, hypergradient, cost, data set, rule and operation.
+    """Name every method, space, sampler, hypergradient, landscape, cost, data set, rule and operation.
 
     \b
     Example:

@@ -56,7 +56,7 @@ def load_data(config: Config) -> ImageData:
 def data_size(data: ImageData, config: Config) -> DataSize:
     """What the rules for sizes look at."""
     images = len(data.train) if data.test is not None else int(len(data.train) * (1 - config.data.test))
-    return DataSize(data.name, images, data.shape, data.test is not None)
+    return DataSize(data.name, images, data.shape, data.test is not None, data.mirror)
 
 
 def torch_device(name: str) -> torch.device:

@@ -60,7 +60,6 @@ class DataSize(NamedTuple):
         return min(self.shape[1:])
 
 
-_MIRRORED = {"cifar10", "cifar100", "fashion-mnist", "folder"}  # until `DataSize.mirror` is given everywhere
 _SMALL_IMAGES, _SMALL_SIDE = 3_000, 16  # up to here the sizes for small data hold
 _PUBLISHED_IMAGES, _PUBLISHED_SIDE = 20_000, 28  # from here on the published ones; between, both count
 _SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_500, 800  # on the weights
@@ -150,7 +149,7 @@ def _published(config: Config, preset: Mapping[str, Any], space: Space, size: Da
         "train": {**space.training, "space": dict(space.train)},
         "derive": {"rule": config.derive.rule if "derive" in preset else space.rule},
         "data": {
-            "flip": size.mirror or bool({size.name, config.data.name} & _MIRRORED),
+            "flip": size.mirror,
             "crop": _crop(size),
         },
     }

@@ -87,4 +87,5 @@ def _cell(x: Tensor, state: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor)
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
     """[..., M, N] on [..., N] -> [..., M]."""
-    return (matrix @ x.unsqueeze(-1)).squeeze(-1)
+    # as a row times the transpose: several times faster than a column in a batch of searches
+    return (x.unsqueeze(-2) @ matrix.transpose(-1, -2)).squeeze(-2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from archgrad.config import Config, unused
-from archgrad.config_layers import merge
+from archgrad.config_layers import merge, overrides
 from archgrad.config_problems import check
 from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
@@ -44,6 +45,31 @@ class Line:
 
     contenders: tuple[Contender, ...]
     left_out: tuple[str, ...]
+
+
+def names(text: str) -> list[str]:
+    """Names in a list with commas, those inside brackets left alone.
+
+    >>> names("softmax, gumbel_rao(samples=5), noisy_gumbel_softmax(logit_noise=1,candidate_dropout=0.1)")
+    ['softmax', 'gumbel_rao(samples=5)', 'noisy_gumbel_softmax(logit_noise=1,candidate_dropout=0.1)']
+    """
+    return [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
+
+
+def part(text: str) -> dict[str, Any]:
+    """``"name"`` or ``"name(key=value,…)"`` as a section of the configuration.
+
+    >>> part("score_function(baseline=leave_one_out,samples=4)")
+    {'name': 'score_function', 'baseline': 'leave_one_out', 'samples': 4}
+
+    Raises:
+        UserError: it does not read so.
+    """
+    found = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", text.strip())
+    if found is None:
+        raise UserError(f"a part reads name or name(key=value,…), got {text!r}")
+    settings = overrides([pair.strip() for pair in (found[2] or "").split(",") if pair.strip()])
+    return {"name": found[1].strip(), **settings}
 
 
 def schedule(text: str) -> dict[str, Any]:
@@ -93,19 +119,18 @@ def line_up(
     hypergradients = hypergradients or ("first_order",)
     schedules = schedules or ("constant:1",)
     for sampler, hypergradient, tau in itertools.product(samplers, hypergradients, schedules):
-        temperature = schedule(tau)
-        SAMPLERS.check(sampler)
-        HYPERGRADIENTS.check(hypergradient)
-        parts = [sampler] + ([hypergradient] if hypergradient != "first_order" else [])
         section: dict[str, Any] = {
             "method": "darts",
-            "sampler": {"name": sampler},
-            "hypergradient": {"name": hypergradient},
+            "sampler": part(sampler),
+            "hypergradient": part(hypergradient),
         }
-        if getattr(SAMPLERS[sampler], "uses_temperature", True):
+        HYPERGRADIENTS.check(section["hypergradient"]["name"])
+        label = [sampler] + ([hypergradient] if hypergradient != "first_order" else [])
+        temperature = schedule(tau)
+        if getattr(SAMPLERS[section["sampler"]["name"]], "uses_temperature", True):
             section["temperature"] = temperature
-            parts += [tau] if len(schedules) > 1 or tau != "constant:1" else []
-        rows.append((" ".join(parts), section))
+            label += [tau] if len(schedules) > 1 or tau != "constant:1" else []
+        rows.append((" · ".join(label), section))
     found: dict[str, Contender] = {}
     left_out: dict[str, None] = {}
     for name, row in rows:

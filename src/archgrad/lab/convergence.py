@@ -81,8 +81,8 @@ def run(
     if searches < 1:
         raise UserError(f"wanted at least one search (--seeds), got {searches}")
     config, streams = contender.config, Streams(seed)
-    task = LandscapeTask(landscape, searches, observe, 1, step_noise, streams)
     plan = search_plan(config, landscape.groups, searches=searches)
+    task = LandscapeTask(landscape, searches, observe, 1, step_noise, streams, plan.policy.gates)
     theta = _beginnings(plan.policy, config.architecture, searches, streams)
     state = SearchState(theta, None, architecture_optimizer(theta, config.architecture))
     watch = _Watch(landscape, plan.policy, searches)

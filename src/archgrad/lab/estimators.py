@@ -19,7 +19,7 @@ from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.lab.contenders import Contender
 from archgrad.landscapes.landscape import Landscape, exact_gradient
-from archgrad.landscapes.task import LandscapeTask, Observe
+from archgrad.landscapes.task import LandscapeTask, Observe, shares
 from archgrad.method_parts import policy_of
 from archgrad.problem import Hypergradient, Problem
 from archgrad.randomness import Streams
@@ -101,14 +101,19 @@ def estimate(
     part = config.hypergradient
     hypergradient: Hypergradient = HYPERGRADIENTS[part.name](**part.settings())
     streams = Streams(seed)
-    exact = exact_gradient(landscape, logits.double(), policy.sampler.probabilities).flatten()
+
+    def probabilities(alpha: Tensor) -> Tensor:
+        p = policy.sampler.probabilities(alpha)
+        return shares(p) if policy.gates else p
+
+    exact = exact_gradient(landscape, logits.double(), probabilities).flatten()
     scale = float(exact.norm())
     count, total, squares, cosines = 0, torch.zeros_like(exact), 0.0, 0.0
     memory: Sequence[Tensor] = ()
     began = time.perf_counter()
     chunks = [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
     for index, size in enumerate(chunks):
-        task = LandscapeTask(landscape, searches=size, observe=observe)
+        task = LandscapeTask(landscape, size, observe, gates=policy.gates)
         (train, valid), *_ = task.steps(0, 0)
         alpha = [logits.float().expand(size, *logits.shape).clone().requires_grad_()]
 

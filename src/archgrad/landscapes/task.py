@@ -19,6 +19,9 @@ from archgrad.landscapes.noise import per_step
 from archgrad.problem import Objective, Outcome
 from archgrad.randomness import Streams
 
+_CLOSED = 1e-6
+"""Added to every gate, so that a row of closed ones has shares."""
+
 Observe = Literal["all", "active"]
 """Which gates have a gradient: all, as if every candidate had been run, or those that did run."""
 
@@ -30,11 +33,14 @@ class LandscapeObjective:
     landscape: the losses.
     observe: "active" leaves out candidates that did not run, as a network would.
     error: added to the loss, a function of the weights: noise of this step.
+    gates: the weights are gates, each for itself; a landscape knows the simplex only, so their shares
+        count (`shares`).
     """
 
     landscape: Landscape
     observe: Observe = "all"
     error: Callable[[Tensor], Tensor] | None = None
+    gates: bool = False
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
         """`loss` [...], one a search; `correct` is 1 minus its mean, of one image."""
@@ -42,6 +48,8 @@ class LandscapeObjective:
         z = sample.weights
         if self.observe == "active":
             z = torch.where(_ran(sample), z, z.detach())
+        if self.gates:
+            z = shares(z)
         loss = self.landscape.value(z)
         if self.error is not None:
             loss = loss + self.error(z)
@@ -60,6 +68,7 @@ class LandscapeTask:
         step_noise: standard deviation of an error that is fresh at every step (`noise.per_step`), and of
             its own for each search and for training and validation.
         streams: of that error.
+        gates: the sampler draws gates, each for itself; see `LandscapeObjective`.
 
     Raises:
         UserError: a number out of range, or unknown `observe`.
@@ -73,6 +82,7 @@ class LandscapeTask:
         steps_per_epoch: int = 50,
         step_noise: float = 0.0,
         streams: Streams | None = None,
+        gates: bool = False,
     ):
         if observe not in get_args(Observe):
             raise UserError(f"observe is one of {', '.join(get_args(Observe))}, got {observe!r}")
@@ -84,6 +94,7 @@ class LandscapeTask:
         if step_noise and streams is None:
             raise UserError(f"step_noise={step_noise} needs streams to draw from: give streams=Streams(seed)")
         self.landscape, self.observe, self.step_noise = landscape, observe, step_noise
+        self.gates = gates
         self.streams = Streams(0) if streams is None else streams
         self.shape = () if searches is None else (searches,)
         self.groups: tuple[Group, ...] = landscape.groups
@@ -100,7 +111,7 @@ class LandscapeTask:
     def evaluate(self, draw: Callable[[int], list[Sample]]) -> tuple[float, float]:
         """(loss, 1 − loss) of one draw without the step's error, the mean over the searches."""
         with torch.no_grad():
-            outcome = LandscapeObjective(self.landscape)(draw(0))
+            outcome = LandscapeObjective(self.landscape, gates=self.gates)(draw(0))
         return float(outcome.task_loss), float(outcome.correct)
 
     def initial_logits(
@@ -116,7 +127,13 @@ class LandscapeTask:
         if self.step_noise:
             generator = self.streams.generator("landscape noise/step", epoch, step, part)
             error = per_step(self.landscape, self.step_noise, generator, self.shape)
-        return LandscapeObjective(self.landscape, self.observe, error)
+        return LandscapeObjective(self.landscape, self.observe, error, self.gates)
+
+
+def shares(gates: Tensor) -> Tensor:
+    """z / Σ z of every row [..., K]; uniform where all gates are closed."""
+    open_a_little = gates + _CLOSED
+    return open_a_little / open_a_little.sum(dim=-1, keepdim=True)
 
 
 def _ran(sample: Sample) -> Tensor:
