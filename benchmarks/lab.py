@@ -1,4 +1,4 @@
-"""The laboratory's tables: estimators, searches by sampler and by method, and schedules, on several landscapes.
+"""The laboratory's tables: estimators, searches by sampler and by method, schedules; on several landscapes.
 
 Searches and schedules are measured on the true tables of NAS-Bench-201 and on planted landscapes, with all
 gates observed and with those of candidates that ran only (what a network shows), and with the rank error of

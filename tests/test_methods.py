@@ -220,7 +220,8 @@ def test_each_preset_names_only_keys_that_exist_and_are_read():
             model = getattr(Config(), section)
             for key in settings:
                 known = set(type(model).model_fields)
-                if section == "hypergradient" and settings["name"] != "none":  # a part's own settings stand beside its name
+                # a part's own settings stand beside its name
+                if section == "hypergradient" and settings["name"] != "none":
                     known |= {f.name for f in fields(HYPERGRADIENTS[settings["name"]])}
                 assert key in known, (name, section, key)
     assert SAMPLERS["straight_through"].one_active
