@@ -5,6 +5,7 @@ SGD, float64, BatchNorm in training mode, momentum and weight decay in the inner
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from archgrad.policy import Policy
 from archgrad.problem import Problem, WeightStep, gradients, preserved
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces.cell import DARTS
+from archgrad.verbs import search_run
 
 STEP = WeightStep(learning_rate=0.05, momentum=0.9, weight_decay=3e-3)
 
@@ -196,3 +198,20 @@ def test_truncated_equals_finite_differences_through_three_steps(sampler: str) -
     wanted = brute_force(problem, alpha, steps=3)
     assert relative(found, wanted) < 1e-6
     assert relative(UnrolledExact()(problem, alpha).gradients, wanted) > 0.1
+
+
+@pytest.mark.parametrize(
+    "hypergradient",
+    [
+        {"name": "unrolled_exact", "momentum": False},
+        {"name": "truncated", "steps": 2},
+        {"name": "implicit_neumann", "terms": 2, "damping": 0.1},
+        {"name": "implicit_cg", "iterations": 2, "damping": 0.5},
+    ],
+)
+def test_a_search_by_it(hypergradient: dict[str, Any], tiny: Any, few_digits: Any, tmp_path: Any) -> None:
+    """From a configuration, with hard draws and in float32; every step is taken."""
+    run = search_run(tiny(hypergradient=hypergradient), tmp_path / "run", data=few_digits)
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(line["alpha_gradient_norm"] > 0 and line["skipped_steps"] == 0 for line in lines)

@@ -23,7 +23,9 @@ class Unrolled:
     w' = w − η(μ·b + ∇_w L_train(w, α) + λw)                                    (one SGD step)
     dα = ∇_α L_val(w', α) − η · [∇_α L_train(w⁺, α) − ∇_α L_train(w⁻, α)] / (2ε)
     with v = ∇_{w'} L_val(w', α), w± = w ± εv, ε = epsilon/‖v‖₂. The error of the second term is
-    O(ε²). Four forward and four backward passes, one copy of the weights.
+    O(ε²) where L_train is smooth; a kink of a ReLU or a maximum between w⁻ and w⁺ adds its jump over 2ε, so
+    in such networks a smaller ε is not a better one (`unrolled_exact` has none). Four forward and four
+    backward passes, one copy of the weights.
 
     epsilon: ε times ‖v‖₂. momentum, weight_decay: whether the virtual step has those of the weights'
         optimizer.
