@@ -180,6 +180,13 @@ class Config(Section):
         """Whether weights and logits share every step (one level)."""
         return self.learns and getattr(HYPERGRADIENTS[self.hypergradient.name], "joint", False)
 
+    @property
+    def uses_temperature(self) -> bool:
+        """Whether the sampler reads τ, or a hypergradient that draws for itself."""
+        hypergradient = HYPERGRADIENTS[self.hypergradient.name] if self.learns else None
+        samples: bool = getattr(SAMPLERS[self.sampler.name], "uses_temperature", True)
+        return samples or getattr(hypergradient, "uses_temperature", False)
+
     def document(self) -> dict[str, Any]:
         """Plain values, without the keys that the chosen parts do not use."""
         document = self.model_dump(mode="json")
@@ -192,8 +199,7 @@ class Config(Section):
 def unused(config: Config) -> dict[str, str]:
     """Keys that the chosen parts do not read, each with the reason."""
     reasons: dict[str, str] = {}
-    uses_temperature = getattr(SAMPLERS[config.sampler.name], "uses_temperature", True)
-    if not uses_temperature:
+    if not config.uses_temperature:
         for key in Temperature.model_fields:
             reasons[f"temperature.{key}"] = f"the sampler {config.sampler.name!r} has no temperature"
     elif config.temperature.schedule == "constant":

@@ -56,7 +56,8 @@ def check(given: Mapping[str, Any]) -> Config:
     problems += _setting_problems(config, names)
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
-        problems += _signature_problems(config)
+        unfit = _signature_problems(config)
+        problems += unfit or _law_problems(config)
         problems += regularizer_problems(config)
     problems += momentum_problems(config)
     if {"search.epochs", "search.warmup_epochs"} <= keys:  # else a rule may choose the other
@@ -117,6 +118,20 @@ def _signature_problems(config: Config) -> list[str]:
             wanted = ", ".join([*arguments, *(f"{k}=…" for k in settings)])
             problems.append(f"{key}: {name!r} cannot be called as ({wanted}), as every {table.family} is")
     return problems
+
+
+def _law_problems(config: Config) -> list[str]:
+    """A sampler of the user's own that breaks a law of samplers."""
+    name = config.sampler.name
+    if name in SAMPLERS:
+        return []
+    from archgrad.testing import BrokenLaw, check_sampler
+
+    try:
+        check_sampler(SAMPLERS[name](**config.sampler.settings()), draws=5_000)
+    except BrokenLaw as error:
+        return [f"sampler.name: {name!r} breaks a law of samplers: {error.law}\n      {error.detail}"]
+    return []
 
 
 def gradient_problems(config: Config) -> list[str]:

@@ -204,12 +204,15 @@ def _smaller(
     warmup = round(_between(epochs // 4, published.search.warmup_epochs, share))
     if "search.warmup_epochs" in keys:
         warmup = config.search.warmup_epochs
+    every = config.search.architecture_every
     # how far Adam can move a logit in the published search: learning rate times steps
     preset = layered(METHODS[config.method].settings)
-    published_steps = preset["search"]["epochs"] * 50_000 * (1 - preset["data"]["validation"]) / 64
+    loop = preset["search"]
+    learned = (loop["epochs"] - loop["warmup_epochs"]) / loop["architecture_every"]  # epochs
+    published_steps = learned * 50_000 * (1 - preset["data"]["validation"]) / 64
     travel = preset["architecture"]["learning_rate"] * published_steps
     travel = _between(travel, published.architecture.learning_rate * steps * published.search.epochs, share)
-    rate = float(f"{min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1))):.2g}")
+    rate = float(f"{min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1) / every)):.2g}")
     train_batch = round(_between(_eighth(size.images, 96), published.train.batch_size, share))
     if "train.batch_size" in keys:
         train_batch = config.train.batch_size

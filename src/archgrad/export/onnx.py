@@ -43,6 +43,15 @@ class OnnxCheck(NamedTuple):
     size_bytes: int
 
 
+def require_onnx() -> None:
+    """Raise `MissingExtra` unless everything that the export needs is installed."""
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            raise MissingExtra("onnx", library, "exporting to ONNX (which --no-onnx leaves out)") from None
+
+
 def export_onnx(
     network: nn.Module, shape: tuple[int, int, int], path: Path, real_images: Tensor | None
 ) -> OnnxCheck:
@@ -63,11 +72,7 @@ def export_onnx(
         WorkError: ONNX Runtime's output differs from PyTorch's by more than `TOLERANCE`; nothing is
             written then.
     """
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(library)
-        except ImportError:
-            raise MissingExtra("onnx", library, "exporting to ONNX (which --no-onnx leaves out)") from None
+    require_onnx()
     images = comparison_images(shape, real_images)
     size = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
     if size > _ONE_FILE_LIMIT:

@@ -35,8 +35,8 @@ class Contender:
 
     @property
     def uses_temperature(self) -> bool:
-        """Whether its sampler has a temperature."""
-        return getattr(SAMPLERS[self.config.sampler.name], "uses_temperature", True)
+        """Whether it has a temperature."""
+        return self.config.uses_temperature
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def line_up(
         HYPERGRADIENTS.check(section["hypergradient"]["name"])
         label = [sampler] + ([hypergradient] if hypergradient != "first_order" else [])
         temperature = schedule(tau)
-        if getattr(SAMPLERS[section["sampler"]["name"]], "uses_temperature", True):
+        if check(section).uses_temperature:
             section["temperature"] = temperature
             label += [tau] if len(schedules) > 1 or tau != "constant:1" else []
         rows.append((" · ".join(label), section))

@@ -7,6 +7,7 @@ Each ``check_…`` raises `BrokenLaw`, an AssertionError that names the law and 
 """
 
 from archgrad.testing.hypergradients import check_hypergradient, check_order
+from archgrad.testing.landscapes import check_landscape
 from archgrad.testing.law import BrokenLaw
 from archgrad.testing.ops import check_operation
 from archgrad.testing.samplers import check_sampler
@@ -15,6 +16,7 @@ from archgrad.testing.spaces import check_space, inherit
 __all__ = [
     "BrokenLaw",
     "check_hypergradient",
+    "check_landscape",
     "check_operation",
     "check_order",
     "check_sampler",

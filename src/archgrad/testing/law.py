@@ -9,11 +9,11 @@ from torch import Tensor
 class BrokenLaw(AssertionError):
     """A part breaks a law of its family.
 
-    law: the law's name, the first line of the message; the numbers follow.
+    law: the law's name, the first line of the message. detail: the numbers, which follow.
     """
 
     def __init__(self, law: str, detail: str) -> None:
-        self.law = law
+        self.law, self.detail = law, detail
         super().__init__(f"law broken: {law}\n  {detail}")
 
 

@@ -32,10 +32,13 @@ def export_run(folder: Path | str, data: ImageData | None = None, onnx: bool = T
     Raises:
         UserError: the run has no trained network.
         WorkError: an export does not compute what the network computes.
+        MissingExtra: ONNX is asked for and not installed.
     """
-    from archgrad.export.onnx import export_onnx
+    from archgrad.export.onnx import export_onnx, require_onnx
     from archgrad.export.standalone import export_standalone
 
+    if onnx:
+        require_onnx()  # before the work, not after half of it
     run = Run.open(folder)
     if not run.exists("train/derived/result.json"):
         raise UserError(f"{run.folder} has no trained network: archgrad train {run.folder}")
