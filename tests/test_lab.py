@@ -354,6 +354,40 @@ def test_a_sampler_of_ones_own_joins_by_name(tmp_path, monkeypatch):
     assert run(line.contenders[0], land, searches=2).regret.shape == (4, 2)
 
 
+BROKEN = """
+import torch
+from archgrad.choice import Sample
+class Broken:
+    uses_temperature = False
+    one_active = False
+    def __call__(self, logits, tau, generator):
+        return Sample(1.1 * torch.softmax(logits, dim=-1))
+    def probabilities(self, logits):
+        return torch.softmax(logits, dim=-1)
+"""
+
+
+def test_a_sampler_of_ones_own_that_breaks_a_law_is_told_which(tmp_path, monkeypatch):
+    (tmp_path / "broken_sampler.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        UserError, match="breaks a law of samplers: rows of a sample are non-negative and sum to 1"
+    ):
+        line_up(samplers=["broken_sampler:Broken"], steps=3)
+
+
+@pytest.mark.parametrize(("tau", "logit"), [(0.0, 0.0), (math.inf, 0.0), (1.0, math.nan)])
+def test_what_cannot_be_drawn_from_is_refused(tau, logit):
+    land = landscape()
+    with pytest.raises(UserError, match="a sampler's"):
+        estimate(one(), land, torch.full((3, 3), logit), tau=tau, draws=4)
+
+
+def test_a_search_refuses_logits_that_are_not_finite_to_begin_with():
+    with pytest.raises(UserError, match="a sampler's logits are finite"):
+        run(one(architecture={"initial_mean": 3e38, "initial_scale": 3e38}), landscape(), searches=2)
+
+
 def test_by_default_every_sampler_competes():
     document = study(
         LabSettings(

@@ -20,6 +20,7 @@ from archgrad.choice import Group, Sample
 from archgrad.gradient_step import add, count_skipped, descend, gradient_norm, mean
 from archgrad.problem import Draw, Objective, Problem, WeightStep
 from archgrad.randomness import Streams
+from archgrad.samplers.sampler import check_call
 from archgrad.search_records import EpochRecord, StepRecord, counts, epoch_record, step_record
 from archgrad.search_state import SearchPlan, SearchState
 
@@ -45,12 +46,15 @@ def search(
     """Search from `state` to the last epoch of `plan`.
 
     Raises:
+        UserError: a temperature that is not above 0, or logits that are not finite to begin with.
         WorkError: a loss or a gradient was not finite in several steps in a row; each such step is
             not taken (what it would have moved stays as it was; where weights and logits alternate, the
             other half is taken if it is finite) and the step is counted as skipped.
     """
     while state.epoch < plan.epochs:
         started = time.perf_counter()
+        for logits in state.logits:
+            check_call(logits, plan.temperature(state.epoch))
         for group in state.weight_optimizer.param_groups if state.weight_optimizer else ():
             group["lr"] = plan.learning_rate(state.epoch)
         for train, valid in task.steps(state.epoch, state.step):

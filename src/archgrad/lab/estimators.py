@@ -23,6 +23,7 @@ from archgrad.landscapes.task import LandscapeTask, Observe, shares
 from archgrad.method_parts import policy_of
 from archgrad.problem import Hypergradient, Problem
 from archgrad.randomness import Streams
+from archgrad.samplers.sampler import check_call
 
 CHUNK = 5_000
 """Draws at once: bounds memory, and is large enough that the loop costs nothing."""
@@ -90,8 +91,10 @@ def estimate(
         observe: "all", or "active": only candidates that ran have a gradient, as in a network.
 
     Raises:
-        UserError: fewer than two draws, or a controller that has no logits.
+        UserError: fewer than two draws, logits or τ that cannot be drawn from, or a controller that has no
+            logits.
     """
+    check_call(logits, tau)
     if draws < 2:
         raise UserError(f"a variance needs at least 2 draws, got {draws}")
     config = contender.config
