@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +110,31 @@ def simplex() -> dict[str, Any]:
 
 
 def estimators() -> dict[str, Any]:
-    """Bias, variance and cosine on the landscape: by τ, and at τ = 1 of all; as a network sees it, too."""
+    """Bias, variance and cosine on the landscape: by τ of some, and at τ = 1 of all.
+
+    At τ = 1 also where only gates of candidates that ran have a gradient, as in a network: there an offset of
+    the losses matters, so once with the losses as they are and once less their expectation.
+    """
     from dataclasses import asdict
 
     from archgrad.lab.contenders import line_up
     from archgrad.lab.estimators import estimate, points
     from archgrad.landscapes.build import build
+    from archgrad.landscapes.multilinear import MultilinearLandscape
 
     landscape = build("nasbench201")
+    assert isinstance(landscape, MultilinearLandscape)
     logits = points(landscape, 0)["leaning"]
+    mean = landscape.value(torch.softmax(logits, dim=-1))
+    centred = MultilinearLandscape(landscape.table - mean, landscape.groups[0])
+    views = {"all": (landscape, "all"), "drawn": (landscape, "active"), "centred": (centred, "active")}
 
-    def measured(parts: tuple[str, str], tau: float, observe: Any) -> dict[str, Any]:
+    def measured(parts: tuple[str, str], tau: float, view: str) -> dict[str, Any]:
+        where, observe = views[view]
         sampler, hypergradient = parts
         (contender,) = line_up(samplers=[sampler], hypergradients=[hypergradient], steps=1).contenders
         found = estimate(
-            contender, landscape, logits, point="leaning", tau=tau, draws=ESTIMATE_DRAWS, observe=observe
+            contender, where, logits, point="leaning", tau=tau, draws=ESTIMATE_DRAWS, observe=observe
         )
         kept = asdict(found)
         return {key: kept[key] for key in ("bias", "bias_error", "variance", "cosine", "mean_cosine")}
@@ -137,8 +146,7 @@ def estimators() -> dict[str, Any]:
         "taus": TAUS,
         "by_tau": {name: [measured(parts, tau, "all") for tau in TAUS] for name, parts in BY_TAU.items()},
         "at_one": {
-            name: {observe: measured(parts, 1.0, observe) for observe in ("all", "active")}
-            for name, parts in AT_ONE.items()
+            name: {view: measured(parts, 1.0, view) for view in views} for name, parts in AT_ONE.items()
         },
     }
 
@@ -172,6 +180,11 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "estimators": _estimators_table(result["estimators"]),
         "schedules": _schedules_table(result["schedules"]),
     }
+
+
+def _short(value: float) -> str:
+    """Two digits, and no power of ten for numbers above 1."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -214,20 +227,24 @@ def _simplex_table(result: dict[str, Any]) -> str:
 
 def _temperatures_table(result: dict[str, Any]) -> str:
     def cell(r: dict[str, float]) -> str:
-        return f"{r['bias']:.2f}, {r['variance']:.2g}"
+        return f"{r['bias']:.2f}, {_short(r['variance'])}"
 
     rows = [[f"`{name}`", *map(cell, found)] for name, found in result["by_tau"].items()]
     return _table(["bias, variance at τ =", *(f"{tau:g}" for tau in result["taus"])], rows)
 
 
 def _estimators_table(result: dict[str, Any]) -> str:
-    head = ["estimator, τ = 1", "bias", "variance", "cosine", "bias, drawn gate only", "variance", "cosine"]
+    heads = ("all gates", "drawn gates", "drawn gates, losses less their mean")
 
-    def cells(r: dict[str, float]) -> list[str]:
-        return [f"{r['bias']:.3f} ± {r['bias_error']:.3f}", f"{r['variance']:.2f}", f"{r['cosine']:.2f}"]
+    def cell(r: dict[str, float]) -> str:
+        return f"{r['bias']:.2f} ± {r['bias_error']:.2f}, {_short(r['variance'])}, {r['cosine']:.2f}"
 
-    rows = [[f"`{n}`", *cells(r["all"]), *cells(r["active"])] for n, r in result["at_one"].items()]
-    return _table(head, [[re.sub(r"`(\w+), (.*)`", r"`\1`, \2", r[0]), *r[1:]] for r in rows])
+    rows = []
+    for name, found in result["at_one"].items():
+        part, _, setting = name.partition(", ")
+        text = f"`{part}`" + (f", {setting}" if setting else "")
+        rows.append([text, *(cell(found[view]) for view in ("all", "drawn", "centred"))])
+    return _table(["bias, variance, cosine at τ = 1", *heads], rows)
 
 
 def _schedules_table(result: dict[str, Any]) -> str:
