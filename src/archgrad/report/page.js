@@ -21,9 +21,31 @@
     return value;
   };
 
+  // A trace with a mark "group:rank" is in colour while the button of that mark is pressed; else grey, or hidden.
+  const emphasise = (trace) => {
+    if (typeof trace.meta !== "string") return trace;
+    const button = document.querySelector(`button[data-curve="${trace.meta}"]`);
+    if (!button || button.getAttribute("aria-pressed") === "true") return trace;
+    const rest = document.querySelector(`input[data-rest="${trace.meta.split(":")[0]}"]`);
+    if (trace.fill || (rest && !rest.checked)) return { ...trace, visible: false };
+    const grey = { color: "var(--faint)" };
+    return {
+      ...trace,
+      mode: trace.mode.replace("+text", ""),
+      zorder: 0,
+      line: { ...trace.line, ...grey, width: 1.1, dash: "solid" },
+      marker: { ...trace.marker, ...grey },
+    };
+  };
+
   const draw = (element) => {
     const figure = element.id === "detail" ? content.details[element.dataset.choice] : content.figures[element.dataset.figure];
-    const { data, layout } = resolve(figure, getComputedStyle(document.documentElement));
+    const axis = document.querySelector(`select[data-axis="${element.dataset.figure}"]`);
+    const shown = {
+      data: figure.data.map(emphasise),
+      layout: axis ? { ...figure.layout, yaxis: figure.layout.meta.axes[axis.value] } : figure.layout,
+    };
+    const { data, layout } = resolve(shown, getComputedStyle(document.documentElement));
     return Plotly.react(element, data, { ...layout, width: element.clientWidth }, config);
   };
   const plots = [...document.querySelectorAll(".plot")];
@@ -38,6 +60,22 @@
       draw(detail);
     });
   }
+
+  const redraw = (group) =>
+    plots.forEach((plot) => {
+      const figure = content.figures[plot.dataset.figure];
+      if (figure && figure.data.some((trace) => typeof trace.meta === "string" && trace.meta.split(":")[0] === group)) draw(plot);
+    });
+  document.querySelectorAll("button[data-curve]").forEach((button) =>
+    button.addEventListener("click", () => {
+      button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+      redraw(button.dataset.curve.split(":")[0]);
+    }),
+  );
+  document.querySelectorAll("input[data-rest]").forEach((box) => box.addEventListener("change", () => redraw(box.dataset.rest)));
+  document.querySelectorAll("select[data-axis]").forEach((select) =>
+    select.addEventListener("change", () => draw(document.querySelector(`.plot[data-figure="${select.dataset.axis}"]`))),
+  );
 
   let pending = 0;
   addEventListener("resize", () => {
