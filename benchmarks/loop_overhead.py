@@ -32,8 +32,15 @@ CASES = {
 }
 
 
-def parts_of(space: str, shape: tuple[int, int, int], channels: int, cells: int, method: str) -> Parts:
-    """A search on random images of `shape`."""
+def parts_of(
+    space: str,
+    shape: tuple[int, int, int],
+    channels: int,
+    cells: int,
+    method: str,
+    sampler: str | None = None,
+) -> Parts:
+    """A search on random images of `shape`, with the method's sampler or another."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (4000, *shape), generator=generator, dtype=torch.uint8)
     labels = torch.arange(4000) % 10
@@ -42,6 +49,8 @@ def parts_of(space: str, shape: tuple[int, int, int], channels: int, cells: int,
         "space": {"name": space, "channels": channels, "cells": cells, "affine": False},
         "search": {"epochs": 1000, "drop_path": 0.0, "order": "weights_first"},
     }
+    if sampler is not None:
+        settings["sampler"] = {"name": sampler}
     config = Config.model_validate(layered(METHODS[method].settings, settings))
     return Parts.of(config, data)
 
