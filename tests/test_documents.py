@@ -45,6 +45,8 @@ DOCUMENTS = [
         "docs/architecture.md",
         "docs/choosing.md",
         "docs/extending.md",
+        "docs/gradients.md",
+        "docs/gumbel.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
@@ -214,7 +216,14 @@ def test_enough_of_the_documents_runs(sessions, tmp_path_factory):
     assert {c.split()[1] for c in ran["README.md"]} >= {"search", "derive", "train", "export", "report"}
     python = [b for d in DOCUMENTS for b in blocks(d) if b.language == "python"]
     assert len(python) >= 12
-    assert {b.language for d in DOCUMENTS for b in blocks(d)} <= {"python", "sh", "console", "yaml", "text"}
+    assert {b.language for d in DOCUMENTS for b in blocks(d)} <= {
+        "python",
+        "sh",
+        "console",
+        "yaml",
+        "text",
+        "math",
+    }
 
 
 @every_document

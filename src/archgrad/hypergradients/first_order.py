@@ -14,7 +14,7 @@ from archgrad.problem import ArchitectureGradient, Problem, evaluate, gradients,
 class FirstOrder:
     """∇_α L_val(w, α). One forward and one backward pass.
 
-    Source: Liu et al. 2019 (arXiv 1806.09055), section 2.3, ξ = 0.
+    Source: Liu et al. 2019 (arXiv 1806.09055), section 2.3, ξ = 0; docs/gradients.md, eq. (37).
     """
 
     def __call__(self, problem: Problem, alpha: Sequence[Tensor]) -> ArchitectureGradient:

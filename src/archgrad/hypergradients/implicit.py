@@ -32,7 +32,7 @@ def implicit_gradient(
     Exact at w = w*(α) and damping 0. With weight decay λ the weights' optimum is that of
     L_train + λ/2 ‖w‖², whose Hessian is that of damping λ.
 
-    Source: Lorraine et al. 2020 (arXiv 1911.02590), theorem 1.
+    Source: Lorraine et al. 2020 (arXiv 1911.02590), theorem 1; docs/gradients.md, eq. (42).
     """
     weights = list(problem.weights)
     if not weights:

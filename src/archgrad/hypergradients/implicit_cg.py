@@ -25,7 +25,8 @@ class ImplicitCG:
     Two forward and two backward passes, at most iterations + 1 passes back through a backward pass; its
     graph in memory, and four copies of the weights. See `implicit_gradient`.
 
-    Source: Rajeswaran et al. 2019 (arXiv 1909.04630), section 3; Hestenes & Stiefel 1952.
+    Source: Rajeswaran et al. 2019 (arXiv 1909.04630), section 3; Hestenes & Stiefel 1952;
+    docs/gradients.md, eq. (44).
     """
 
     iterations: int = 10

@@ -23,7 +23,7 @@ class ImplicitNeumann:
     and two copies of the weights. See `implicit_gradient`.
 
     Source: Lorraine et al. 2020 (arXiv 1911.02590), section 4 and algorithms 2-3; for architectures Zhang
-    et al. 2021, iDARTS (arXiv 2106.10784).
+    et al. 2021, iDARTS (arXiv 2106.10784); docs/gradients.md, eq. (43).
     """
 
     terms: int = 10

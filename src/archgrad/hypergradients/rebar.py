@@ -34,7 +34,8 @@ class Rebar:
 
     scale: η.
 
-    Source: Tucker et al. 2017 (arXiv 1703.07370), section 3, and its appendix for more than two candidates.
+    Source: Tucker et al. 2017 (arXiv 1703.07370), section 3, and its appendix for more than two
+    candidates; docs/gradients.md, eq. (27).
     """
 
     scale: float = 1.0
@@ -88,7 +89,8 @@ def given(logits: Tensor, log_x: Tensor, index: Tensor) -> Tensor:
     The largest is Y_k = log Z − log X_k with Z = Σ exp(α), and the others are cut off there, Y_j =
     −log(X_j exp(−α_j) + X_k/Z). Differentiable in α at fixed X, which z̃ needs.
 
-    Source: Maddison et al. 2014 (arXiv 1411.0030), section 3; Tucker et al. 2017, appendix.
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 3; Tucker et al. 2017, appendix;
+    docs/gradients.md, eq. (17).
     """
     chosen = index.unsqueeze(-1)
     below = log_x.gather(-1, chosen) - torch.logsumexp(logits, dim=-1, keepdim=True)  # −Y_k

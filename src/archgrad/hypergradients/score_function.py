@@ -38,7 +38,7 @@ class ScoreFunction:
 
     Source: Williams 1992 (doi 10.1007/BF00992696), eq. 4; Pham et al. 2018, ENAS (arXiv 1802.03268): the
     moving average, and in the authors' code the entropy in the reward; leave-one-out: Kool et al. 2019
-    ("Buy 4 REINFORCE samples, get a baseline for free!").
+    ("Buy 4 REINFORCE samples, get a baseline for free!"); docs/gradients.md, eq. (22)-(24).
     """
 
     baseline: Literal["none", "moving_average", "leave_one_out"] = "moving_average"

@@ -18,7 +18,7 @@ class SingleLevel:
     The search loop takes both gradients from one backward pass of the weight step instead of calling
     this; the value is the same.
 
-    Source: Xie et al. 2019, SNAS (arXiv 1812.09926), section 2.2.
+    Source: Xie et al. 2019, SNAS (arXiv 1812.09926), section 2.2; docs/gradients.md, eq. (37).
     """
 
     joint: ClassVar[bool] = True

@@ -28,7 +28,7 @@ class Truncated:
     steps: K.
 
     Source: Shaban et al. 2019 (arXiv 1810.10667), section 2; reverse mode as in Franceschi et al. 2017
-    (arXiv 1703.01785), algorithm 1.
+    (arXiv 1703.01785), algorithm 1; docs/gradients.md, eq. (41).
     """
 
     steps: int = 3

@@ -31,7 +31,7 @@ class Unrolled:
         optimizer.
 
     Source: Liu et al. 2019 (arXiv 1806.09055), eq. 6-8, ε = 0.01/‖v‖; weight decay and momentum in the
-    virtual step as in the authors' code.
+    virtual step as in the authors' code; docs/gradients.md, eq. (38)-(40).
     """
 
     epsilon: float = 0.01

@@ -25,7 +25,8 @@ class UnrolledExact:
 
     momentum, weight_decay: whether the virtual step has those of the weights' optimizer.
 
-    Source: Liu et al. 2019 (arXiv 1806.09055), eq. 6-7; the product: Pearlmutter 1994.
+    Source: Liu et al. 2019 (arXiv 1806.09055), eq. 6-7; the product: Pearlmutter 1994; docs/gradients.md,
+    eq. (38)-(39).
     """
 
     momentum: bool = True

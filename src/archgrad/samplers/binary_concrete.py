@@ -29,7 +29,7 @@ class BinaryConcrete:
 
     Source: Maddison et al. 2017 (arXiv 1611.00712), appendix B; Jang et al. 2017 (arXiv 1611.01144),
     section 2.2, for the straight-through gradient. L = log U − log(1 − U) is the difference of two Gumbel
-    variables.
+    variables; docs/gradients.md, eq. (33).
     """
 
     hard: bool = False

@@ -30,7 +30,7 @@ class DecoupledStraightThrough:
     backward_tau: τ_b > 0.
 
     Source: Shah et al. 2024 (arXiv 2410.13331v2), forward τ_f and backward τ_b; Bengio et al. 2013
-    (arXiv 1308.3432).
+    (arXiv 1308.3432); docs/gradients.md, eq. (18).
     """
 
     backward_tau: float = 1.0

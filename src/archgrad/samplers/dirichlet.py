@@ -29,7 +29,7 @@ class Dirichlet:
     to the mean, and the largest β wins every time. There is no temperature: the sum of β has its place.
 
     Source: Chen et al. 2021, DrNAS (arXiv 2006.10355); Figurnov et al. 2018 (arXiv 1805.08498), the
-    implicit gradient of a Gamma draw.
+    implicit gradient of a Gamma draw; docs/gradients.md, eq. (28)-(29).
     """
 
     uses_temperature: ClassVar[bool] = False

@@ -21,7 +21,7 @@ class GumbelMax:
     What the estimators with a gradient draw in their forward pass. Alone it is for logits that are not
     trained: to draw cells in proportion to logits that were learned or given.
 
-    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2.
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2; docs/gradients.md, eq. (9).
     """
 
     uses_temperature: ClassVar[bool] = False

@@ -13,7 +13,7 @@ def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     always finite and nothing has to be drawn again. Drawn on the host in at least float32, so a seed
     gives the same noise on every device.
 
-    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2.
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2; docs/gradients.md, eq. (9).
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     exponential = torch.empty(like.shape, dtype=dtype).exponential_(generator=generator)

@@ -29,7 +29,7 @@ class GumbelRao:
 
     samples: S, conditional draws for each choice.
 
-    Source: Paulus et al. 2021 (arXiv 2010.04838), the Monte Carlo form GR-MCK.
+    Source: Paulus et al. 2021 (arXiv 2010.04838), the Monte Carlo form GR-MCK; docs/gradients.md, eq. (16).
     """
 
     samples: int = 10
@@ -67,7 +67,8 @@ def conditional_gumbel(logits: Tensor, index: Tensor, samples: int, generator: t
     depend on k, and the others are Gumbels cut off there, Y_j = −log(X_j·exp(−α_j) + X_k/Z). In
     logarithms, as Z overflows for large logits; nothing is drawn again. At least float32.
 
-    Source: Paulus et al. 2021 (arXiv 2010.04838); Maddison et al. 2014 (arXiv 1411.0030).
+    Source: Paulus et al. 2021 (arXiv 2010.04838); Maddison et al. 2014 (arXiv 1411.0030);
+    docs/gradients.md, eq. (17).
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     # log X, as the noise is G = −log X

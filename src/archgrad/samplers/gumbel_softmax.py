@@ -21,7 +21,7 @@ class GumbelSoftmax:
     gradient of E[f(z)] is estimated without bias, that of E[f(one-hot)] with a bias that τ controls.
 
     Source: Jang et al. 2017 (arXiv 1611.01144), eq. 2; Maddison et al. 2017 (arXiv 1611.00712), eq. 10;
-    Xie et al. 2019, SNAS (arXiv 1812.09926), eq. 4.
+    Xie et al. 2019, SNAS (arXiv 1812.09926), eq. 4; docs/gradients.md, eq. (10)-(12).
     """
 
     uses_temperature: ClassVar[bool] = True

@@ -25,7 +25,7 @@ def concrete_log_prob(logits: Tensor, tau: float, weights: Tensor) -> Tensor:
     a density with respect to z_1 … z_{K−1}. In logarithms; z that a float rounded to 0 counts as the
     least normal number, so that the value and its gradient are finite.
 
-    Source: Maddison et al. 2017 (arXiv 1611.00712), eq. 10.
+    Source: Maddison et al. 2017 (arXiv 1611.00712), eq. 10; docs/gradients.md, eq. (11).
     """
     alpha = logits.to(torch.promote_types(logits.dtype, torch.float32))
     candidates = alpha.shape[-1]

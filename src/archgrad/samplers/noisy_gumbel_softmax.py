@@ -29,7 +29,7 @@ class NoisyGumbelSoftmax:
         its weight is exactly 0. Where all would be, one is kept, any with the same probability.
 
     Source: Jang et al. 2017 (arXiv 1611.01144), eq. 2, for what is perturbed; the perturbations are
-    exploration as usual, of no one paper.
+    exploration as usual, of no one paper; docs/gradients.md, eq. (13).
     """
 
     logit_noise: float = 0.0

@@ -30,7 +30,8 @@ class ReinMax:
     runs and ∂f/∂z is taken as zero for the others; at τ = 1 what is left is (∂f/∂z_k)·(D − π)/2:
     half the score-function gradient with ∂f/∂z_k as reward, unbiased (but for the ½) for linear f.
 
-    Source: Liu et al. 2023 (arXiv 2304.08612), algorithm 2; the authors advise τ ≥ 1.
+    Source: Liu et al. 2023 (arXiv 2304.08612), algorithm 2; the authors advise τ ≥ 1; docs/gradients.md,
+    eq. (19)-(21).
     """
 
     uses_temperature: ClassVar[bool] = True

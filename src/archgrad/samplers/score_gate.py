@@ -23,7 +23,7 @@ class ScoreGate:
     linear in each choice. The candidates that did not run need no ∂L/∂z: the factor D_k drops it.
     Twice ReinMax's gradient at τ = 1, where only the drawn gate has a gradient.
 
-    Source: Hu et al. 2020, DSNAS (arXiv 2002.09128).
+    Source: Hu et al. 2020, DSNAS (arXiv 2002.09128); docs/gradients.md, eq. (25)-(26).
     """
 
     uses_temperature: ClassVar[bool] = False

@@ -19,7 +19,7 @@ class Sigmoid:
     No candidate gains by another's loss, so several may stay, or none. The weights of a choice are not a
     distribution: their sum lies between 0 and K.
 
-    Source: Chu et al. 2020, FairDARTS (arXiv 1911.12126).
+    Source: Chu et al. 2020, FairDARTS (arXiv 1911.12126); docs/gradients.md, eq. (33).
     """
 
     uses_temperature: ClassVar[bool] = False

@@ -17,7 +17,7 @@ class Softmax:
 
     Its known flaw: what is optimised is the mixture, what is kept is the argmax.
 
-    Source: Liu et al. 2019 (arXiv 1806.09055), eq. 2, with τ = 1.
+    Source: Liu et al. 2019 (arXiv 1806.09055), eq. 2, with τ = 1; docs/gradients.md, eq. (7).
     """
 
     uses_temperature: ClassVar[bool] = True

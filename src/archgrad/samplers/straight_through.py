@@ -26,7 +26,8 @@ class StraightThrough:
         alone. "scalar", dL/dz_j = Σ dL/dy over all numbers of the output y: in their NAS-Bench-201 code
         it returns z_k · op_k(x) + Σ_{j≠k} z_j, where the z_j are 0 but have a gradient, as if op_j ≡ 1.
 
-    Source: Dong & Yang 2019, GDAS (arXiv 1910.04465), eq. 3-4; Bengio et al. 2013 (arXiv 1308.3432).
+    Source: Dong & Yang 2019, GDAS (arXiv 1910.04465), eq. 3-4; Bengio et al. 2013 (arXiv 1308.3432);
+    docs/gradients.md, eq. (14)-(15).
     """
 
     unselected: Literal["nothing", "scalar"] = "nothing"

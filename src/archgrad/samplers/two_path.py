@@ -30,7 +30,7 @@ class TwoPath:
     After an optimizer's step the published procedure moves the logits once more: `after_step`.
 
     Source: Cai et al. 2019, ProxylessNAS (arXiv 1812.00332), section 3.2 and eq. 4; Kool et al. 2019
-    (arXiv 1903.06059) for the pair.
+    (arXiv 1903.06059) for the pair; docs/gradients.md, eq. (30)-(31).
     """
 
     uses_temperature: ClassVar[bool] = False
@@ -67,7 +67,8 @@ class TwoPath:
         In every row the moved logits are shifted by one offset, so that their log-sum-exp is that of
         before: the softmax probabilities of the others do not change. Nothing is changed in place.
 
-        Source: Cai et al. 2019 (arXiv 1812.00332), section 3.2: the sampled paths share their mass anew.
+        Source: Cai et al. 2019 (arXiv 1812.00332), section 3.2: the sampled paths share their mass
+        anew; docs/gradients.md, eq. (32).
         """
         moved = before != after
         low = torch.full_like(after, -torch.inf)

@@ -22,7 +22,8 @@ class WrongNoise:
 
     kind: "uniform" or "gaussian".
 
-    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2, for the noise that is right.
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 2, for the noise that is right;
+    docs/gradients.md, eq. (9).
     """
 
     kind: Literal["uniform", "gaussian"]
