@@ -21,7 +21,7 @@ from archgrad.lab.findings import NORMAL_95, Row, Scale, estimators_at, scale
 from archgrad.lab.labels import placed, short
 from archgrad.report.figures import Figure, axis, layout, plain
 
-_SIZE = (430.0, 250.0)  # of the picture without its axes, about, for placing names
+_SIZE = (470.0, 265.0)  # of the picture without its axes, about, for placing names
 _DECADES = 6
 
 
@@ -114,7 +114,7 @@ def _places(here: Sequence[Row], found: Scale, highest: float, order: Sequence[s
     names = [short(row["name"], 26) for row in first]
     at = [pixel(row["variance"], row["bias"]) for row in first]
     covered = [pixel(row["variance"], row["bias"]) for row in rest]
-    for row in here:  # their intervals
+    for row in first:  # their intervals
         half = NORMAL_95 * (row["bias_error"] or 0.0)
         ends = max(0.0, row["bias"] - half), min(highest, row["bias"] + half)
         covered += [pixel(row["variance"], ends[0] + i / 8 * (ends[1] - ends[0])) for i in range(9)]
@@ -169,7 +169,7 @@ def cosine_figure(rows: Sequence[Row], points: Sequence[str], main: str) -> Figu
                 "symbol": next(symbols, "x"),
                 "size": 7,
                 "color": "var(--series-2)",
-                "line": {"width": 1.6},
+                "line": {"width": 1.6, "color": "var(--series-2)"},
             }
             data.append({"type": "scatter", "mode": "markers", **shared, "marker": marker})
     lowest = min([0.0, *(row["cosine"] for row in rows if row["cosine"] is not None)])

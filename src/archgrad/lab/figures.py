@@ -76,7 +76,7 @@ def log_axis(found: Scale, title: str = "", **more: Any) -> dict[str, Any]:
     low, high = math.log10(found.floor), math.log10(max(found.top, found.floor * 10))
     decades = range(math.floor(low) + 1, math.ceil(high) + 1)
     step = 1 if len(decades) <= 6 else 2
-    clear = low + 0.07 * (high - low)  # the lowest decade would run into the 0
+    clear = low + 0.1 * (high - low)  # the lowest decade would run into the 0
     marks = [float(f"1e{d}") for d in decades if (d - decades[-1]) % step == 0 and d > clear]
     return axis(
         title,
@@ -331,5 +331,5 @@ def temperature_figure(
     figure = _by_step(data, 320, showlegend=True)
     figure["layout"]["legend"] = LEGEND
     figure["layout"]["margin"]["t"] = 30
-    figure["layout"]["yaxis"] = axis(type="log", dtick=1, tickformat="~g")
+    figure["layout"]["yaxis"] = axis(type="log", dtick=1, tickformat="~g", showgrid=False)
     return figure

@@ -81,8 +81,8 @@ def scale(values: Iterable[float | None], decades: int = 5) -> Scale:
         return Scale(0.4e-3, 1e-3, 3)
     top = max(positive)
     least = max(min(positive), top / 10**decades)
-    digits = min(12, math.ceil(-math.log10(least) - 1e-12))
-    return Scale(float(f"{0.4 * 10.0**-digits:.1e}"), top, max(0, digits))
+    digits = min(12, max(0, math.ceil(-math.log10(least) - 1e-12)))
+    return Scale(float(f"4e{-1 - digits}"), top, digits)
 
 
 def ranked(study: Row) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_LETTER, _LINE, _GAP = 6.2, 13.0, 8.0  # pixels of the page's small type; gap: from a point to its name
+_LETTER, _LINE, _GAP = 6.0, 13.0, 8.0  # pixels of the page's small type; gap: from a point to its name
 
 
 class _Box(NamedTuple):
@@ -60,10 +60,10 @@ def placed(
             "middle left": _Box(x - _GAP - width, y - half, x - _GAP, y + half),
             "top center": _Box(x - width / 2, y - _GAP - _LINE, x + width / 2, y - _GAP),
             "bottom center": _Box(x - width / 2, y + _GAP, x + width / 2, y + _GAP + _LINE),
-            "top right": _Box(x + 2, y - _GAP - _LINE, x + 2 + width, y - _GAP),
-            "top left": _Box(x - 2 - width, y - _GAP - _LINE, x - 2, y - _GAP),
-            "bottom right": _Box(x + 2, y + _GAP, x + 2 + width, y + _GAP + _LINE),
-            "bottom left": _Box(x - 2 - width, y + _GAP, x - 2, y + _GAP + _LINE),
+            "top right": _Box(x + 5, y - _GAP - _LINE, x + 5 + width, y - _GAP),
+            "top left": _Box(x - 5 - width, y - _GAP - _LINE, x - 5, y - _GAP),
+            "bottom right": _Box(x + 5, y + _GAP, x + 5 + width, y + _GAP + _LINE),
+            "bottom left": _Box(x - 5 - width, y + _GAP, x - 5, y + _GAP + _LINE),
         }
         free = [
             (place, box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -51,6 +52,7 @@ def _render(document: Mapping[str, Any]) -> str:
     return environment.from_string(template).render(
         **page_content(document),
         percent=percent,
+        breakable=_breakable,
         style=style,
         light=_declarations([colour.light for colour in CURVES]),
         dark=_declarations([colour.dark for colour in CURVES]),
@@ -58,6 +60,13 @@ def _render(document: Mapping[str, Any]) -> str:
         script=script,
         script_hashes=" ".join(map(_source, (library, script))),
     )
+
+
+def _breakable(name: str) -> str:
+    """The name, escaped, which may go on in the next line after a bracket, comma, colon or underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[(,_:])", name))
 
 
 def _source(script: str) -> str:

@@ -16,6 +16,7 @@ from archgrad.lab.findings import (
     ranked,
     schedules_by_sampler,
 )
+from archgrad.report.quantities import percent
 
 _NAMED = 5  # names in a sentence, at most
 _USUAL = "constant:1"
@@ -42,7 +43,7 @@ def searches(study: Row) -> list[str]:
         return ["No search has a finite regret."]
     seeds = best["searches"]
     end = f"regret, {points(best['regret'], best['regret_error'])}"
-    share = f"{100 * best['optimum']:.0f} % of its {plural(seeds, 'search', 'searches')} at the optimum"
+    share = f"{percent(best['optimum'], 0)} of its {plural(seeds, 'search', 'searches')} at the optimum"
     if len(order) == 1:
         return [f"{best['name']} ends with this {end}, {share}."]
     pairs = differences(study)
@@ -95,9 +96,8 @@ def schedules(study: Row) -> list[str]:
         if best.outcome["regret"] is None or len(rows) == 1:
             continue
         level = [row.schedule for row in rows if row.level]
-        text = f"For {sampler} use {best.schedule}: " + points(
-            best.outcome["regret"], best.outcome["regret_error"]
-        )
+        regret = points(best.outcome["regret"], best.outcome["regret_error"])
+        text = f"For {sampler} use {best.schedule} (regret {regret})"
         if level:
             text += f"; not to be told from it: {listed(level)}"
         usual = next((r.outcome["name"] for r in rows if r.schedule == _USUAL and not r.best), None)
@@ -171,10 +171,10 @@ def tiles(document: Row) -> list[tuple[str, str, str]]:
         regret = points(best["regret"], best["regret_error"])
         found.append(("least regret", best["name"], regret))
         quick = [o for o in document["searches"]["outcomes"] if o["steps_to_optimum"] is not None]
-        sure = [o for o in quick if o["reached"] >= 0.5]
+        sure = [o for o in quick if (o["reached"] or 0.0) >= 0.5]
         if sure:
             first = min(sure, key=lambda o: o["steps_to_optimum"])
-            share = f"of the {100 * first['reached']:.0f} % that came by it"
+            share = f"of the {percent(first['reached'], 0)} that came by it"
             note = f"median {first['steps_to_optimum']:.0f} steps, {share}"
             found.append(("first at the optimum", first["name"], note))
     if document.get("estimators"):
