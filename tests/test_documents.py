@@ -146,11 +146,11 @@ class Session:
         main.commands[verb].make_context(verb, list(arguments))  # raises on a wrong option
         if verb == "search":
             self.runs.add(str(option(arguments, "--run")))
-        elif verb not in ("list", "demo"):
+        elif verb not in ("list", "demo", "lab"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
         if verb == "demo" or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
-        elif verb in ("list", "search") or Path(arguments[0]).exists():
+        elif verb in ("list", "search", "lab") or Path(arguments[0]).exists():
             few = [] if "--resume" in arguments else FEW.get(verb, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
