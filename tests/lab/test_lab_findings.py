@@ -14,6 +14,13 @@ def test_outcomes_are_ranked_by_regret_unknown_ones_last(document):
     assert [o["regret"] for o in findings.ranked(study)] == [0.0, 0.01, 0.03, None]
 
 
+def test_of_equal_outcomes_the_quickest_is_first(document):
+    study = document(["a", "b", "c", "d"])["searches"]
+    for outcome, steps in zip(study["outcomes"], (None, 9.0, 30.0, 4.0), strict=True):
+        outcome.update(regret=0.0, steps_to_optimum=steps)
+    assert [o["name"] for o in findings.ranked(study)] == ["d", "b", "c", "a"]
+
+
 def test_a_pair_is_known_in_both_orders(document):
     study = document()["searches"]
     pairs = findings.differences(study)

@@ -1,17 +1,22 @@
 import builtins
 import dataclasses
+import importlib.util
+import itertools
 import json
 import re
 import shlex
 import sys
 from html import unescape
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from archgrad.config_layers import overrides
 from archgrad.errors import MissingExtra
 from archgrad.lab import figures
 from archgrad.lab.contenders import names as parse_names
+from archgrad.lab.findings import Difference
 from archgrad.lab.page import write_page
 from archgrad.lab.reproduce import command
 from archgrad.lab.studies import LabSettings
@@ -169,6 +174,9 @@ def test_regret_is_in_points_with_its_band_and_zero_at_the_foot(page, document):
     bands = [t for t in figure["data"] if "fill" in t]
     lines = [t for t in figure["data"] if "fill" not in t]
     assert len(bands) == len(lines) == 4
+    for band, line in zip(bands, lines, strict=True):
+        assert band["meta"] == line["meta"]
+        assert band["fillcolor"] == line["line"]["color"].replace("curve", "curve-band")
     assert lines[0]["y"][0] == 50.0
     floor = figure["layout"]["yaxis"]["tickvals"][0]
     assert lines[0]["y"][-1] == floor > 0
@@ -190,6 +198,33 @@ def test_the_matrix_is_turned_about_its_diagonal_and_marks_what_is_undecided(pag
             if abs(i - j) > 1:
                 assert (z[i][j] < 0) == (i < j)  # the better the more to the left, in colour "better"
                 assert abs(z[i][j]) >= 0.24
+
+
+def test_a_small_difference_that_is_decided_has_a_colour_of_its_own():
+    def pair(value, verdict):
+        return Difference(value, value, value, 0.5, verdict)
+
+    pairs = {
+        ("a", "b"): pair(-1e-6, "better"),
+        ("a", "c"): pair(-0.5, "better"),
+        ("b", "c"): pair(0.1, "undecided"),
+    }
+    pairs |= {(second, first): found.turned() for (first, second), found in pairs.items()}
+    small, large = figures.matrix_figure(["a", "b", "c"], pairs)["data"][0]["z"][0][1:]
+    assert -0.35 < small <= -0.24
+    assert large == -1.0
+
+
+@pytest.mark.parametrize("appearance", ["light", "dark"])
+@pytest.mark.parametrize("vision", ["normal", "protanopia", "deuteranopia"])
+def test_colours_of_the_ranks_can_be_told_apart(appearance, vision):
+    path = Path(__file__).parents[1] / "report" / "test_report_drawing.py"
+    spec = importlib.util.spec_from_file_location("colour_vision", path)
+    seen = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(seen)
+    for a, b in itertools.combinations(figures.CURVES, 2):
+        difference = seen._lab(getattr(a, appearance), vision) - seen._lab(getattr(b, appearance), vision)
+        assert np.linalg.norm(difference) > 12, (a, b)
 
 
 def test_bias_and_variance_are_drawn_where_they_were_measured(page, document):
