@@ -1,4 +1,4 @@
-"""Every measurement, one after another; results are kept in benchmarks/results. Takes about half an hour."""
+"""Every measurement, one after another; results are kept in benchmarks/results. Takes about two hours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ SMALL = [
     "search.epochs=6", "search.warmup_epochs=1", "train.epochs=10", "train.space.channels=8",
 ]  # fmt: skip
 JOBS: list[list[str]] = [
+    ["lab.py"],
+    ["gumbel_figures.py"],
+    ["sampler_overhead.py"],
     ["straight_through.py"],
     ["loop_overhead.py"],
     ["layout_precision.py"],

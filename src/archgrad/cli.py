@@ -237,7 +237,7 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     type=click.Choice(["all", "active"]),
     default="all",
     show_default=True,
-    help="Which gates have a gradient; active: those of candidates that ran, as in a network.",
+    help="Which gates have a gradient; active: those that ran, as in a network, the losses centred.",
 )
 @click.option(
     "--step-noise", type=click.FloatRange(min=0), default=0.0, help="Error of the loss at every step."

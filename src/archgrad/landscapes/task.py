@@ -31,7 +31,10 @@ class LandscapeObjective:
     """f at the drawn weights.
 
     landscape: the losses.
-    observe: "active" leaves out candidates that did not run, as a network would.
+    observe: "active" leaves out candidates that did not run, as a network would. The slope of a gate that
+        ran would be the whole loss of the architecture, offset included, and the estimators' result that of
+        the offset; so there `offset`, the mean loss, is taken off every entry of the table. On the simplex
+        that is a constant, and the exact gradient is the same.
     error: added to the loss, a function of the weights: noise of this step.
     gates: the weights are gates, each for itself; a landscape knows the simplex only, so their shares
         count (`shares`).
@@ -41,6 +44,7 @@ class LandscapeObjective:
     observe: Observe = "all"
     error: Callable[[Tensor], Tensor] | None = None
     gates: bool = False
+    offset: float = 0.0
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
         """`loss` [...], one a search; `correct` is 1 minus its mean, of one image."""
@@ -51,6 +55,8 @@ class LandscapeObjective:
         if self.gates:
             z = shares(z)
         loss = self.landscape.value(z)
+        if self.offset:
+            loss = loss + self.offset * (1 - z.sum(dim=-1).prod(dim=-1))
         if self.error is not None:
             loss = loss + self.error(z)
         mean = loss.detach().mean()
@@ -95,6 +101,7 @@ class LandscapeTask:
             raise UserError(f"step_noise={step_noise} needs streams to draw from: give streams=Streams(seed)")
         self.landscape, self.observe, self.step_noise = landscape, observe, step_noise
         self.gates = gates
+        self.offset = _mean_loss(landscape) if observe == "active" else 0.0
         self.streams = Streams(0) if streams is None else streams
         self.shape = () if searches is None else (searches,)
         self.groups: tuple[Group, ...] = landscape.groups
@@ -127,7 +134,14 @@ class LandscapeTask:
         if self.step_noise:
             generator = self.streams.generator("landscape noise/step", epoch, step, part)
             error = per_step(self.landscape, self.step_noise, generator, self.shape)
-        return LandscapeObjective(self.landscape, self.observe, error, self.gates)
+        return LandscapeObjective(self.landscape, self.observe, error, self.gates, self.offset)
+
+
+def _mean_loss(landscape: Landscape) -> float:
+    """The mean over all architectures."""
+    (group,) = landscape.groups
+    uniform = torch.full((len(group.names), len(group.candidates)), 1 / len(group.candidates)).double()
+    return float(landscape.value(uniform))
 
 
 def shares(gates: Tensor) -> Tensor:
