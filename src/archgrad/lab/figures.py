@@ -32,13 +32,7 @@ EMPHASISED = 6
 """Contenders that have a colour at first."""
 MOST = 40
 """Contenders in a figure, at most: the best."""
-_QUANTITIES = {
-    "regret": ("regret, points of 0.01 loss", 100.0),
-    "entropy": ("entropy, nats", 1.0),
-    "margin": ("probability", 1.0),
-    "stability": ("share of the choices", 1.0),
-    "found": ("share of the searches", 1.0),
-}
+_UNITS = {"regret": 100.0}  # points of 0.01 loss; other quantities as they are
 _PERCENT = ("stability", "found")
 LEGEND = {
     "orientation": "h",
@@ -90,7 +84,7 @@ def log_axis(found: Scale, title: str = "", **more: Any) -> dict[str, Any]:
 
 def curves_figure(curves: Mapping[str, Row], order: Sequence[str], quantity: str, group: str) -> Figure:
     """A quantity by step, a curve for each contender in order of rank; regret with its 95 % band."""
-    _, unit = _QUANTITIES[quantity]
+    unit = _UNITS.get(quantity, 1.0)
     shown = [name for name in order if name in curves][:MOST]
     bands = quantity == "regret"
     found = scale([unit * v for n in shown for v in _mean(curves[n], quantity) if v is not None])
@@ -116,7 +110,6 @@ def curves_figure(curves: Mapping[str, Row], order: Sequence[str], quantity: str
                     "color": colour(rank),
                     "width": 2,
                     "dash": DASHES[rank // len(CURVES) % len(DASHES)],
-                    "shape": "linear",
                 },
                 "marker": {"color": colour(rank), "size": 6},
                 "hovertemplate": f"{plain(name)}<br>step %{{x}}: %{{y:{form}}}<extra></extra>",
