@@ -112,29 +112,25 @@ def simplex() -> dict[str, Any]:
 def estimators() -> dict[str, Any]:
     """Bias, variance and cosine on the landscape: by τ of some, and at τ = 1 of all.
 
-    At τ = 1 also where only gates of candidates that ran have a gradient, as in a network: there an offset of
-    the losses matters, so once with the losses as they are and once less their expectation.
+    At τ = 1 also where only gates of candidates that ran have a gradient, as in a network; losses are
+    less their mean then.
     """
     from dataclasses import asdict
 
     from archgrad.lab.contenders import line_up
     from archgrad.lab.estimators import estimate, points
     from archgrad.landscapes.build import build
-    from archgrad.landscapes.multilinear import MultilinearLandscape
+    from archgrad.landscapes.task import Observe
 
     landscape = build("nasbench201")
-    assert isinstance(landscape, MultilinearLandscape)
     logits = points(landscape, 0)["leaning"]
-    mean = landscape.value(torch.softmax(logits, dim=-1))
-    centred = MultilinearLandscape(landscape.table - mean, landscape.groups[0])
-    views = {"all": (landscape, "all"), "drawn": (landscape, "active"), "centred": (centred, "active")}
+    views: dict[str, Observe] = {"all": "all", "drawn": "active"}
 
     def measured(parts: tuple[str, str], tau: float, view: str) -> dict[str, Any]:
-        where, observe = views[view]
         sampler, hypergradient = parts
         (contender,) = line_up(samplers=[sampler], hypergradients=[hypergradient], steps=1).contenders
         found = estimate(
-            contender, where, logits, point="leaning", tau=tau, draws=ESTIMATE_DRAWS, observe=observe
+            contender, landscape, logits, point="leaning", tau=tau, draws=ESTIMATE_DRAWS, observe=views[view]
         )
         kept = asdict(found)
         return {key: kept[key] for key in ("bias", "bias_error", "variance", "cosine", "mean_cosine")}
@@ -234,7 +230,7 @@ def _temperatures_table(result: dict[str, Any]) -> str:
 
 
 def _estimators_table(result: dict[str, Any]) -> str:
-    heads = ("all gates", "drawn gates", "drawn gates, losses less their mean")
+    heads = ("all gates", "drawn gates, losses less their mean")
 
     def cell(r: dict[str, float]) -> str:
         return f"{r['bias']:.2f} ± {r['bias_error']:.2f}, {_short(r['variance'])}, {r['cosine']:.2f}"
@@ -243,7 +239,7 @@ def _estimators_table(result: dict[str, Any]) -> str:
     for name, found in result["at_one"].items():
         part, _, setting = name.partition(", ")
         text = f"`{part}`" + (f", {setting}" if setting else "")
-        rows.append([text, *(cell(found[view]) for view in ("all", "drawn", "centred"))])
+        rows.append([text, *(cell(found[view]) for view in ("all", "drawn"))])
     return _table(["bias, variance, cosine at τ = 1", *heads], rows)
 
 

@@ -35,6 +35,8 @@ SCHEDULES_COMPARED = (
 )
 """The grid of the schedule study: shapes × ends, with those of SNAS (1 to 0.03) and GDAS (10 to 0.1)."""
 _SCHEDULED = ("gumbel_softmax", "straight_through")
+_NOISY = "noisy_gumbel_softmax(logit_noise=0.5,candidate_dropout=0.1)"
+"""With its defaults it is gumbel_softmax."""
 _SCORES = (
     "score_function(baseline=none)",
     "score_function(baseline=moving_average)",
@@ -114,7 +116,8 @@ def _contenders(settings: LabSettings) -> tuple[tuple[Contender, ...], list[str]
         return line.contenders, list(line.left_out)
     if settings.hypergradients:
         raise UserError("--hypergradients need --samplers to go with, e.g. --samplers gumbel_max")
-    plain = line_up(samplers=list(SAMPLERS), schedules=settings.schedules, **common)
+    samplers = [_NOISY if name == "noisy_gumbel_softmax" else name for name in SAMPLERS]
+    plain = line_up(samplers=samplers, schedules=settings.schedules, **common)
     scores = line_up(samplers=["gumbel_max"], hypergradients=_SCORES, **common)
     return (*plain.contenders, *scores.contenders), []
 

@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archgrad.lab.findings import ranked
+
 
 def text(document: Mapping[str, Any]) -> str:
     """The tables of a lab document, and what the pairs say."""
@@ -23,14 +25,14 @@ def text(document: Mapping[str, Any]) -> str:
 
 def verdict(study: Mapping[str, Any]) -> str:
     """Who has least regret, and who cannot be told from it."""
-    ranked = sorted(study["outcomes"], key=lambda o: o["regret"])
-    best = ranked[0]["name"]
+    ordered = ranked(study)
+    best = ordered[0]["name"]
     level = []
     for row in study["comparisons"]:
         if best in (row["first"], row["second"]) and row["verdict"] == "undecided":
             level.append(row["second"] if row["first"] == best else row["first"])
-    if len(ranked) == 1:
-        return f"{best}: mean regret {100 * ranked[0]['regret']:.3f} points"
+    if len(ordered) == 1:
+        return f"{best}: mean regret {100 * ordered[0]['regret']:.3f} points"
     if not level:
         return f"least regret: {best}, better than every other (paired bootstrap, 95 %)"
     shown = ", ".join(level[:6]) + (f" and {len(level) - 6} more" if len(level) > 6 else "")
@@ -93,7 +95,7 @@ def _estimators(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _outcomes(title: str, study: Mapping[str, Any]) -> str:
-    rows = sorted(study["outcomes"], key=lambda o: o["regret"])
+    rows = ranked(study)
     width = max(len(r["name"]) for r in rows)
     skips = any(r["skips"] is not None for r in rows)
     lines = [
