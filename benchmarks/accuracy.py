@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--controls", type=int, default=3, help="random architectures a seed")
     parser.add_argument("--once", nargs="*", default=[], help="methods that get one seed only")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--record", help="name of the result; default accuracy_<data>")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "SEED", "CONTROLS"), help=argparse.SUPPRESS)
     parser.add_argument("--subset", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
@@ -183,7 +184,7 @@ def main() -> None:
             f"  {row['parameters']['mean']:,.0f} parameters"
         )
     record(
-        f"accuracy_{arguments.data}",
+        arguments.record or f"accuracy_{arguments.data}",
         {
             "data": arguments.data,
             "training_images": arguments.images or "all",

@@ -21,9 +21,17 @@ JOBS: list[list[str]] = [
     ["layout_precision.py"],
     ["data_path.py"],
     ["accuracy.py", "--data", "digits", "--controls", "2", "--once", "darts-2nd"],
+    [
+        "accuracy.py", "--data", "digits", "--seeds", "2", "--controls", "2",
+        "--record", "accuracy_digits_more",
+        "--methods", "enas", "dsnas", "proxyless", "drnas", "fairdarts", "reinmax",
+    ],
     ["accuracy.py", "--data", "fashion-mnist", *SMALL],
-    ["accuracy.py", "--data", "cifar10", *SMALL],
-]
+    [
+        "accuracy.py", "--data", "cifar10", "--images", "3000", "--seeds", "2", "--controls", "2",
+        "search.epochs=12", "search.warmup_epochs=3", "train.epochs=15", "train.space.channels=8",
+    ],
+]  # fmt: skip
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What a sampler adds to a search step: its draw and its part of the backward pass, over the whole step.
 
-For every sampler with a gradient: seconds of drawing the weights of all choices and of differentiating them by
-the logits, beside the seconds of one search step (both halves: weights and logits) with that sampler, measured
-in turns in one process on one thread. A step draws twice and differentiates once.
+For every sampler with a gradient: seconds of drawing the weights of all choices and of differentiating them
+by the logits, beside the seconds of one search step (both halves: weights and logits) with that sampler,
+measured in turns in one process on one thread. A step draws twice and differentiates once.
 """
 
 from __future__ import annotations

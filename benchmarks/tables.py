@@ -11,7 +11,12 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: begin", "<!-- results: end -->"
-NAMES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+NAMES = {
+    "digits": "digits",
+    "digits_more": "digits, more methods",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+}
 
 
 def percent(row: dict[str, Any]) -> str:
@@ -19,6 +24,10 @@ def percent(row: dict[str, Any]) -> str:
     value = row["test_accuracy"]
     spread = f" ± {100 * value['std']:.2f}" if value["n"] > 1 else ""
     return f"{100 * value['mean']:.2f}{spread} ({value['n']})"
+
+
+def _controls_last(row: str) -> bool:
+    return row.startswith("control")
 
 
 def load(name: str) -> dict[str, Any] | None:
@@ -40,7 +49,7 @@ def accuracy() -> list[str]:
     results = {data: r for data in NAMES if (r := load(f"accuracy_{data}"))}
     if not results:
         return []
-    rows = list(next(iter(results.values()))["rows"])
+    rows = sorted(dict.fromkeys(row for r in results.values() for row in r["rows"]), key=_controls_last)
     lines = [
         "Test accuracy of the derived network, trained from scratch, in percent: mean ± standard deviation (n)."
     ]
@@ -62,27 +71,41 @@ def accuracy() -> list[str]:
 
 
 def costs() -> list[str]:
-    """Search step and memory by method, on the first data set that has them."""
-    lines = []
-    for data in NAMES:
-        if not (result := load(f"accuracy_{data}")):
-            continue
-        if not lines:
-            lines = [
-                "",
-                "A search step on one thread, two runs at a time, and the peak memory of the process:",
-                "",
-                "| data | "
-                + " | ".join(f"`{m}`" for m in result["rows"] if not m.startswith("control"))
-                + " |",
-                "|---" * (1 + sum(not m.startswith("control") for m in result["rows"])) + "|",
-            ]
+    """Search step and memory by method; of results that were measured two runs at a time."""
+    results = {data: r for data in NAMES if (r := load(f"accuracy_{data}")) and r["jobs_at_once"] == 2}
+    methods = dict.fromkeys(m for r in results.values() for m in r["rows"] if not _controls_last(m))
+    lines = ["", "A search step on one thread, two runs at a time, and the peak memory of the process:", ""]
+    lines += ["| | " + " | ".join(NAMES[data] for data in results) + " |", "|---" * (len(results) + 1) + "|"]
+    for method in methods:
+        rows = [r["rows"].get(method) for r in results.values()]
         cells = [
             f"{1000 * r['search_step_seconds']['mean']:.0f} ms, {r['search_peak_mb']['mean']:.0f} MB"
-            for m, r in result["rows"].items()
-            if not m.startswith("control")
+            if r
+            else ""
+            for r in rows
         ]
-        lines.append(f"| {NAMES[data]} | " + " | ".join(cells) + " |")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines if results else []
+
+
+def laboratory() -> list[str]:
+    """Regret of methods on landscapes."""
+    if not (result := load("lab_methods")):
+        return []
+    columns = {name: kept["searches"]["outcomes"] for name, kept in result["landscapes"].items()}
+    methods = [row["name"] for row in next(iter(columns.values()))]
+    lines = [
+        "",
+        f"`archgrad lab`: regret of the derived cell in points of accuracy, mean ± standard error of {result['seeds']} "
+        f"searches of {result['steps']} steps, Adam with learning rate 0.05; {source('lab_methods', result)}.",
+        "",
+        "| | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for method in methods:
+        rows = [next(r for r in outcomes if r["name"] == method) for outcomes in columns.values()]
+        cells = [f"{100 * r['regret']:.3f} ± {100 * r['regret_error']:.3f}" for r in rows]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -117,7 +140,7 @@ def speed() -> list[str]:
 
 def block() -> str:
     """All tables, as they stand in the README."""
-    return "\n".join([*accuracy(), *costs(), *speed()])
+    return "\n".join([*accuracy(), *costs(), *laboratory(), *speed()])
 
 
 def main() -> None:
