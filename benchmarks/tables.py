@@ -96,8 +96,7 @@ def laboratory() -> list[str]:
     methods = [row["name"] for row in next(iter(columns.values()))]
     lines = [
         "",
-        f"`archgrad lab`: regret of the derived cell in points of accuracy, mean ± standard error of {result['seeds']} "
-        f"searches of {result['steps']} steps, Adam with learning rate 0.05; {source('lab_methods', result)}.",
+        f"`archgrad lab`: regret of the derived cell in points of accuracy, mean ± standard error of {result['seeds']} searches of {result['steps']} steps, Adam with learning rate 0.05; {source('lab_methods', result)}.",
         "",
         "| | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",

@@ -52,6 +52,7 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     seen = []
     for name in ("search_run", "derive_run", "train_run", "export_run", "report_run"):
         monkeypatch.setattr(f"archgrad.verbs.{name}", lambda *a, _n=name, **k: seen.append(_n) or exit(0))
+    monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
     lines = []
     for verb in VERBS:
@@ -80,6 +81,51 @@ def test_help_and_list_are_fast_and_import_no_torch(arguments):
         assert heavy == "[]"
         seconds.append(float(took))
     assert min(seconds) < 0.5
+
+
+LAB = [
+    "lab",
+    "--landscape",
+    "pairwise",
+    "landscape.choices=3",
+    "--seeds",
+    "9",
+    "--steps",
+    "5",
+    "--draws",
+    "50",
+]
+
+
+def test_the_laboratory_prints_tables_and_writes_files(tmp_path):
+    out = tmp_path / "lab"
+    shown = call(*LAB, "--samplers", "softmax,reinmax", "--out", str(out))
+    assert shown.exit_code == 0, shown.stderr
+    assert "estimators at 'leaning' logits" in shown.stdout
+    assert "least regret:" in shown.stdout
+    assert {f.name for f in out.iterdir()} >= {"lab.json", "lab.html", "estimators.csv", "searches.csv"}
+    again = call(*LAB, "--methods", "gdas", "--study", "searches", "--out", str(out), "--json")
+    document = json.loads(again.stdout)
+    assert [o["name"] for o in document["searches"]["outcomes"]] == ["gdas"]
+    assert json.loads((out / "lab.json").read_text()) == document
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--samplers", "reinmx"], "did you mean 'reinmax'"),
+        (["--samplers", "softmax", "--schedules", "linear:1"], "linear:START:END"),
+        (["--samplers", "softmax", "--study", "serches"], "unknown study"),
+        (["--samplers", "softmax", "landscape=deep"], "--landscape"),
+        (["--samplers", "softmax", "noise.name=additve"], "did you mean 'additive'"),
+        (["--samplers", "softmax", "architecture.learning_rate=-1"], "architecture.learning_rate"),
+    ],
+)
+def test_wrong_input_to_the_laboratory(wrong, message, tmp_path):
+    result = call(*LAB, *wrong, "--out", str(tmp_path / "lab"))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "lab").exists()
 
 
 def test_list_names_everything_and_one_family():

@@ -108,10 +108,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "hypergradient.name": "single_level",
         "derive.rule": "argmax",
     },
-    # Cai et al. 2019, and the authors' code
+    # Cai et al. 2019, and the authors' code: 40 epochs of weights, then 120 of both
     "proxyless": {
         **DARTS,
-        "search.epochs": 120,
+        "search.epochs": 160,
         "search.warmup_epochs": 40,
         "search.architecture_every": 5,
         "search.order": "weights_first",

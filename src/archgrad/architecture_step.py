@@ -33,7 +33,8 @@ def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[T
     if most is not None:
         scale = (most / (norm + 1e-6)).clamp(max=1.0)
         gradient = [g * _like(scale, g) for g in gradient]
-    rescale = getattr(plan.policy.sampler, "after_step", None)
+    # it is about logits, which θ is where choices are independent
+    rescale = getattr(plan.policy.sampler, "after_step", None) if plan.policy.independent else None
     before = [a.detach().clone() for a in theta] if rescale else []
     descend(state.architecture_optimizer, theta, gradient, mean, None)
     if rescale:
@@ -55,7 +56,7 @@ def _regularized(theta: Sequence[Tensor], plan: SearchPlan, gradient: Sequence[T
 def _norms(tensors: Sequence[Tensor], searches: int | None) -> Tensor:
     """L2 norm over all tensors, of each of S searches: [] or [S]."""
     if searches is None:
-        return torch.tensor(gradient_norm(tensors))
+        return torch.tensor(gradient_norm([t.detach() for t in tensors]))
     every = torch.cat([t.detach().flatten(1) for t in tensors], dim=1)
     norms: Tensor = torch.linalg.vector_norm(every, dim=1)
     return norms

@@ -182,10 +182,19 @@ class Config(Section):
 
     @property
     def uses_temperature(self) -> bool:
-        """Whether the sampler reads τ, or a hypergradient that draws for itself."""
-        hypergradient = HYPERGRADIENTS[self.hypergradient.name] if self.learns else None
-        samples: bool = getattr(SAMPLERS[self.sampler.name], "uses_temperature", True)
-        return samples or getattr(hypergradient, "uses_temperature", False)
+        """Whether τ changes anything: a draw, its gradient, or a hypergradient that draws for itself."""
+        sampler = SAMPLERS[self.sampler.name]
+        if not self.scores:
+            return bool(getattr(sampler, "uses_temperature", True))
+        hypergradient = HYPERGRADIENTS[self.hypergradient.name]
+        return getattr(hypergradient, "uses_temperature", False) or getattr(
+            sampler, "log_prob_uses_temperature", False
+        )
+
+    @property
+    def scores(self) -> bool:
+        """Whether the hypergradient needs only the probability of a draw, and no gradient of the sampler."""
+        return self.learns and getattr(HYPERGRADIENTS[self.hypergradient.name], "score", False)
 
     def document(self) -> dict[str, Any]:
         """Plain values, without the keys that the chosen parts do not use."""
@@ -201,7 +210,11 @@ def unused(config: Config) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if not config.uses_temperature:
         for key in Temperature.model_fields:
-            reasons[f"temperature.{key}"] = f"the sampler {config.sampler.name!r} has no temperature"
+            reasons[f"temperature.{key}"] = (
+                f"with {config.hypergradient.name!r}, {config.sampler.name!r} has no temperature"
+                if config.scores
+                else f"the sampler {config.sampler.name!r} has no temperature"
+            )
     elif config.temperature.schedule == "constant":
         reasons["temperature.end"] = "a constant temperature has no end; set temperature.schedule"
     if config.data.split_file is not None:
@@ -211,6 +224,7 @@ def unused(config: Config) -> dict[str, str]:
         for section, fields in (
             ("architecture", ArchitectureLogits.model_fields),
             ("regularizer", Regularizer.model_fields),
+            ("controller", ["name", *config.controller.settings()]),
         ):
             for key in fields:
                 reasons[f"{section}.{key}"] = f"the method {config.method!r} does not train the logits"
@@ -223,6 +237,11 @@ def unused(config: Config) -> dict[str, str]:
         reasons["search.order"] = "weights and logits do not alternate"
     if config.cost.name == "none":
         reasons["cost.strength"] = "no cost is chosen; set cost.name"
+    if config.scores:
+        for key in config.sampler.settings():
+            reasons[f"sampler.{key}"] = (
+                f"it shapes the sampler's gradient, which {config.hypergradient.name!r} does not use"
+            )
     if config.regularizer.name == "none":
         reasons["regularizer.strength"] = "no term is chosen; set regularizer.name"
     return reasons

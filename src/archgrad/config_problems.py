@@ -9,7 +9,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from archgrad.config import Config, unused
@@ -19,9 +18,16 @@ from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.method_problems import (
+    gradient_problems,
+    law_problems,
+    momentum_problems,
+    plain_step_problems,
+    regularizer_problems,
+    warmup_problems,
+)
 from archgrad.methods import METHODS
 from archgrad.network_features import NetworkFeatures
-from archgrad.randomness import Streams
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
@@ -57,42 +63,15 @@ def check(given: Mapping[str, Any]) -> Config:
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
         unfit = _signature_problems(config)
-        problems += unfit or _law_problems(config)
+        problems += unfit or law_problems(config)
         problems += regularizer_problems(config)
+        problems += plain_step_problems(config)
     problems += momentum_problems(config)
     if {"search.epochs", "search.warmup_epochs"} <= keys:  # else a rule may choose the other
         problems += warmup_problems(config)
     if problems:
         raise ConfigError(problems)
     return config
-
-
-def momentum_problems(config: Config) -> list[str]:
-    """Nesterov's step looks ahead along the momentum, so there must be some."""
-    return [
-        f"{section}.nesterov: Nesterov's step needs {section}.momentum above 0"
-        for section, part in (("weights", config.weights), ("train", config.train))
-        if part.nesterov and part.momentum == 0
-    ]
-
-
-def regularizer_problems(config: Config) -> list[str]:
-    """Entropy is of probabilities that sum to 1, the 0-1 loss of gates that do not."""
-    name, sampler = config.regularizer.name, config.sampler.name
-    gates = getattr(SAMPLERS[sampler], "law", "argmax") == "gates"
-    if name == "none" or gates == (name == "zero_one"):
-        return []
-    wanted = "exploration_bonus or decisiveness_penalty" if name == "zero_one" else "zero_one"
-    kind = "independent gates" if gates else "probabilities that sum to 1"
-    return [f"regularizer.name: {name!r} does not go with {kind}, as {sampler!r} has; use {wanted}"]
-
-
-def warmup_problems(config: Config) -> list[str]:
-    """The warm-up must leave epochs for the architecture."""
-    if config.search.warmup_epochs < config.search.epochs:
-        return []
-    warmup, epochs = config.search.warmup_epochs, config.search.epochs
-    return [f"search.warmup_epochs: {warmup} leaves no epoch of {epochs} for the architecture"]
 
 
 def _signature_problems(config: Config) -> list[str]:
@@ -118,36 +97,6 @@ def _signature_problems(config: Config) -> list[str]:
             wanted = ", ".join([*arguments, *(f"{k}=…" for k in settings)])
             problems.append(f"{key}: {name!r} cannot be called as ({wanted}), as every {table.family} is")
     return problems
-
-
-def _law_problems(config: Config) -> list[str]:
-    """A sampler of the user's own that breaks a law of samplers."""
-    name = config.sampler.name
-    if name in SAMPLERS:
-        return []
-    from archgrad.testing import BrokenLaw, check_sampler
-
-    try:
-        check_sampler(SAMPLERS[name](**config.sampler.settings()), draws=5_000)
-    except BrokenLaw as error:
-        return [f"sampler.name: {name!r} breaks a law of samplers: {error.law}\n      {error.detail}"]
-    return []
-
-
-def gradient_problems(config: Config) -> list[str]:
-    """A method that trains logits needs a sampler that hands them a gradient."""
-    if not config.learns or getattr(HYPERGRADIENTS[config.hypergradient.name], "score", False):
-        return []
-    sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
-    sample = sampler(torch.zeros(1, 2, requires_grad=True), 1.0, Streams(0).generator("gradient check"))
-    if sample.weights.requires_grad:
-        return []
-    sampler_name, hypergradient = config.sampler.name, config.hypergradient.name
-    problem = (
-        f"sampler.name: {sampler_name!r} gives the logits no gradient, so {hypergradient!r} could not train "
-        "them; choose another sampler, or set hypergradient.name=none"
-    )
-    return [problem]
 
 
 def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkFeatures) -> list[str]:

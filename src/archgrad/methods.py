@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
         "binary gates: of two drawn candidates one runs; a step on the logits every five on the weights",
         "Cai et al. 2019 (arXiv 1812.00332)",
         {
-            "search": {"epochs": 120, "warmup_epochs": 40, "architecture_every": 5, "order": "weights_first"},
+            "search": {"epochs": 160, "warmup_epochs": 40, "architecture_every": 5, "order": "weights_first"},
             "sampler": {"name": "two_path"},
             "architecture": {"learning_rate": 1e-3, "betas": (0.0, 0.999), "weight_decay": 0.0},
         },

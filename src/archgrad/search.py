@@ -80,7 +80,8 @@ def _step(
     valid: Objective,
 ) -> None:
     """One step on the weights and, when the plan learns, one on the logits, in the plan's order."""
-    learns = plan.learns(state.epoch) and state.step % plan.architecture_every == 0
+    step = state.epoch * task.steps_per_epoch + state.step
+    learns = plan.learns(state.epoch) and step % plan.architecture_every == 0
     # single level: the logits descend the weights' loss, from the same backward pass
     joint = learns and getattr(plan.hypergradient, "joint", False)
     before = learns and not joint and plan.architecture_first

@@ -103,5 +103,5 @@ class SearchState:
         if self.architecture_optimizer is not None:
             self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
         self.epoch, self.step, self.skipped_in_a_row = state["position"]
-        self.memory = tuple(state["memory"])
+        self.memory = tuple(m.to(self.logits[0].device) for m in state["memory"])
         self.totals, self.winners = dict(state["totals"]), dict(state["winners"])

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from archgrad.config import Config, unused
 from archgrad.config_layers import dotted, layered, merge
-from archgrad.config_problems import check, momentum_problems, search_problems, warmup_problems
+from archgrad.config_problems import check, search_problems
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError
+from archgrad.method_problems import momentum_problems, warmup_problems
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
@@ -213,6 +214,8 @@ def _smaller(
     travel = preset["architecture"]["learning_rate"] * published_steps
     travel = _between(travel, published.architecture.learning_rate * steps * published.search.epochs, share)
     rate = float(f"{min(_FASTEST_LOGITS, travel / (steps * max(epochs - warmup, 1) / every)):.2g}")
+    # an LSTM's parameters are no logits
+    travels = config.architecture.optimizer == "adam" and config.controller.name == "independent"
     train_batch = round(_between(_eighth(size.images, 96), published.train.batch_size, share))
     if "train.batch_size" in keys:
         train_batch = config.train.batch_size
@@ -223,7 +226,7 @@ def _smaller(
     small: dict[str, Any] = {
         "space": {"name": config.space.name, **network},
         "search": {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup},
-        "architecture": {"learning_rate": rate} if config.architecture.optimizer == "adam" else {},
+        "architecture": {"learning_rate": rate} if travels else {},
         "train": {
             "epochs": train_epochs,
             "batch_size": train_batch,
@@ -238,7 +241,11 @@ def _smaller(
         f"search.batch_size = {batch}: at least 8 batches an epoch",
         f"search.epochs = {epochs}: about {epochs * steps:,} steps",
         f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
-        f"architecture.learning_rate = {rate}: logits move as far as published, at most {_FASTEST_LOGITS}",
+        *(
+            [f"architecture.learning_rate = {rate}: logits move as published, at most by {_FASTEST_LOGITS}"]
+            if travels
+            else []
+        ),
         f"train.batch_size = {train_batch}: at least 8 batches an epoch",
         f"train.epochs = {train_epochs}: about {train_steps:,} steps",
         *(f"space.{k} = {v}: small data" for k, v in network.items()),

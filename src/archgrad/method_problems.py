@@ -1,0 +1,121 @@
+"""Parts and settings of a method that do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from archgrad.choice import Group, Sample
+from archgrad.config import Config
+from archgrad.errors import UserError
+from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.method_parts import policy_of
+from archgrad.problem import Outcome, Problem
+from archgrad.randomness import Streams
+from archgrad.samplers import SAMPLERS
+
+
+def momentum_problems(config: Config) -> list[str]:
+    """Nesterov's step looks ahead along the momentum, so there must be some."""
+    return [
+        f"{section}.nesterov: Nesterov's step needs {section}.momentum above 0"
+        for section, part in (("weights", config.weights), ("train", config.train))
+        if part.nesterov and part.momentum == 0
+    ]
+
+
+def warmup_problems(config: Config) -> list[str]:
+    """The warm-up must leave epochs for the architecture."""
+    if config.search.warmup_epochs < config.search.epochs:
+        return []
+    warmup, epochs = config.search.warmup_epochs, config.search.epochs
+    return [f"search.warmup_epochs: {warmup} leaves no epoch of {epochs} for the architecture"]
+
+
+def regularizer_problems(config: Config) -> list[str]:
+    """Entropy is of probabilities that sum to 1, the 0-1 loss of gates that do not."""
+    name, sampler = config.regularizer.name, config.sampler.name
+    if name != "none" and not config.regularizer.strength:
+        return [f"regularizer.strength: 0 leaves {name!r} out; give more, or set regularizer.name=none"]
+    gates = getattr(SAMPLERS[sampler], "law", "argmax") == "gates"
+    if name == "none" or gates == (name == "zero_one"):
+        return []
+    wanted = "exploration_bonus or decisiveness_penalty" if name == "zero_one" else "zero_one"
+    kind = "independent gates" if gates else "probabilities that sum to 1"
+    return [f"regularizer.name: {name!r} does not go with {kind}, as {sampler!r} has; use {wanted}"]
+
+
+def law_problems(config: Config) -> list[str]:
+    """A sampler of the user's own that breaks a law of samplers."""
+    name = config.sampler.name
+    if name in SAMPLERS:
+        return []
+    from archgrad.testing import BrokenLaw, check_sampler
+
+    try:
+        check_sampler(SAMPLERS[name](**config.sampler.settings()), draws=5_000)
+    except BrokenLaw as error:
+        return [f"sampler.name: {name!r} breaks a law of samplers: {error.law}\n      {error.detail}"]
+    return []
+
+
+def gradient_problems(config: Config) -> list[str]:
+    """A method that trains logits needs a sampler that hands them a gradient."""
+    if not config.learns:
+        return []
+    if config.scores:
+        return _pair_problems(config)
+    sampler = SAMPLERS[config.sampler.name](**config.sampler.settings())
+    sample = sampler(torch.zeros(1, 2, requires_grad=True), 1.0, Streams(0).generator("gradient check"))
+    if sample.weights.requires_grad:
+        return []
+    sampler_name, hypergradient = config.sampler.name, config.hypergradient.name
+    problem = (
+        f"sampler.name: {sampler_name!r} gives the logits no gradient, so {hypergradient!r} could not train "
+        "them; choose another sampler, or set hypergradient.name=none"
+    )
+    return [problem]
+
+
+def _pair_problems(config: Config) -> list[str]:
+    """A hypergradient that asks for something that this policy has not: tried on a problem of two choices."""
+    groups = (Group(("a", "b", "c"), ("0", "1")),)
+    policy, streams = policy_of(config, groups), Streams(0)
+    theta = policy.controller.initial(groups, streams.generator("logits"), 0.1, 0.0)
+
+    def objective(samples: Sequence[Sample]) -> Outcome:
+        loss = torch.stack([s.weights[..., 0].sum() for s in samples]).sum()
+        return Outcome(loss, loss.detach(), torch.tensor(0), 1)
+
+    def draw(alpha: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
+        return policy.draw(alpha, 1.0, streams.generator("draw", repeat))
+
+    part = config.hypergradient
+    problem = Problem(
+        objective,
+        objective,
+        draw,
+        policy=policy,
+        noise=lambda repeat: streams.generator("noise", repeat),
+    )
+    try:
+        HYPERGRADIENTS[part.name](**part.settings())(problem, theta)
+    except UserError as error:
+        return [f"hypergradient.name: {part.name!r} does not go with this method: {error}"]
+    return []
+
+
+def plain_step_problems(config: Config) -> list[str]:
+    """A sampler that rescales logits after a step needs to know which moved, so no others may."""
+    if not (config.learns and getattr(SAMPLERS[config.sampler.name], "needs_plain_steps", False)):
+        return []
+    sampler, logits, problems = config.sampler.name, config.architecture, []
+    if logits.weight_decay:
+        problems.append(f"architecture.weight_decay: {sampler!r} moves two logits of a choice; set it to 0")
+    if logits.optimizer == "adam" and logits.betas[0]:
+        problems.append(f"architecture.betas: {sampler!r} moves two logits of a choice; write [0.0, 0.999]")
+    if config.controller.name != "independent":
+        problems.append(f"controller.name: {sampler!r} rescales logits, so they must be 'independent'")
+    return problems
