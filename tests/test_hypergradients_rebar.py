@@ -233,7 +233,15 @@ def test_a_loss_that_is_not_finite_shows_in_the_gradient() -> None:
     assert flat(found).isnan().all()
 
 
-@pytest.mark.parametrize("name", ["softmax", "sigmoid", "uniform", "decoupled_straight_through"])
+OTHERS = [name for name in SAMPLERS if not getattr(SAMPLERS[name], "draws_from_softmax", False)]
+
+
+def test_samplers_that_only_look_alike_are_among_the_others() -> None:
+    """The second of a pair, a soft draw, a tempered one: each has a log_prob."""
+    assert {"two_path", "gumbel_softmax", "decoupled_straight_through"} < set(OTHERS)
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_samplers_that_draw_otherwise_are_refused(name: str) -> None:
     problem, alpha = problem_of(0, seed=0, tau=1.0)
     with pytest.raises(UserError, match=r"set sampler\.name to gumbel_max"):

@@ -485,6 +485,28 @@ class Misspelt(Broken):
     law: ClassVar[str] = "argmx"
 
 
+class SoftDraws(GumbelSoftmax):
+    """Follows softmax(α) by its argmax, but is not one-hot."""
+
+    draws_from_softmax: ClassVar[bool] = True
+
+
+class TemperedDraws(DecoupledStraightThrough):
+    draws_from_softmax: ClassVar[bool] = True
+
+
+class OtherDraws(Uniform):
+    draws_from_softmax: ClassVar[bool] = True
+
+
+class UndeclaredTemperature(GumbelSoftmax):
+    log_prob_uses_temperature: ClassVar[bool] = False
+
+
+class NeedlessTemperature(StraightThrough):
+    log_prob_uses_temperature: ClassVar[bool] = True
+
+
 @pytest.mark.parametrize(
     ("sampler", "law"),
     [
@@ -501,6 +523,11 @@ class Misspelt(Broken):
         (UnboundProbabilities(), laws.GATES),
         (Shifted(), laws.PERTURBED),
         (Misspelt(), laws.LAW),
+        (SoftDraws(), laws.SOFTMAX_DRAWS),
+        (TemperedDraws(), laws.SOFTMAX_DRAWS),
+        (OtherDraws(), laws.SOFTMAX_DRAWS),
+        (UndeclaredTemperature(), laws.LOG_PROB_TEMPERATURE),
+        (NeedlessTemperature(), laws.LOG_PROB_TEMPERATURE),
         (Unnormalised(), laws.SIMPLEX),
         (Naive(), laws.SIMPLEX),
         (GlobalNoise(), laws.GLOBAL),

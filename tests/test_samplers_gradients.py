@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -371,6 +372,36 @@ def test_after_step_leaves_the_probabilities_of_unmoved_candidates() -> None:
     spread = shift.nan_to_num(-torch.inf).amax(-1) - shift.nan_to_num(torch.inf).amin(-1)
     assert float(spread[moved.any(-1)].max()) < 1e-15  # one offset a row: the step's differences stay
     torch.testing.assert_close(found.logsumexp(-1), before.logsumexp(-1), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "protected"),
+    [
+        ({"betas": (0.0, 0.999)}, True),
+        ({"betas": (0.5, 0.999)}, False),
+        ({"betas": (0.0, 0.999), "weight_decay": 1e-3}, False),
+    ],
+)
+def test_after_step_protects_where_steps_are_plain(settings: dict[str, Any], protected: bool) -> None:
+    """What `needs_plain_steps` asks for: ten steps of Adam, the unsampled of each step watched."""
+    alpha = torch.randn(3, 6, generator=seeded(1), dtype=DOUBLE, requires_grad=True)
+    slope = torch.randn(3, 6, generator=seeded(2), dtype=DOUBLE)
+    optimizer = torch.optim.Adam([alpha], lr=0.1, **settings)
+    drift = 0.0
+    for step in range(10):
+        sample = TwoPath()(alpha, 1.0, seeded(step))
+        alpha.grad = torch.autograd.grad((slope * sample.weights).sum(), alpha)[0]
+        before = alpha.detach().clone()
+        optimizer.step()
+        after = TwoPath().after_step(before, alpha.detach())
+        with torch.no_grad():
+            alpha.copy_(after)
+        change = (torch.softmax(after, dim=-1) - torch.softmax(before, dim=-1)).abs()
+        assert sample.active is not None
+        for row, pair in zip(change, sample.active, strict=True):
+            row[list(pair)] = 0.0
+        drift = max(drift, float(change.max()))
+    assert drift < 1e-15 if protected else drift > 1e-6
 
 
 def test_after_step_at_large_logits() -> None:

@@ -35,6 +35,16 @@ def test_who_knows_the_probability_of_a_draw() -> None:
     ]
 
 
+def test_who_draws_from_softmax_and_whose_probability_depends_on_the_temperature() -> None:
+    """That each declares the truth of itself is the contract's business."""
+    plain = {name for name in SAMPLERS if getattr(SAMPLERS[name], "draws_from_softmax", False)}
+    assert plain == {"straight_through", "gumbel_max", "reinmax", "gumbel_rao", "score_gate"}
+    warm = {name for name in KNOWN if SAMPLERS[name].log_prob_uses_temperature}
+    assert warm == {"gumbel_softmax", "decoupled_straight_through"}
+    steps = {name for name in SAMPLERS if getattr(SAMPLERS[name], "needs_plain_steps", False)}
+    assert steps == {name for name in SAMPLERS if hasattr(SAMPLERS[name], "after_step")} == {"two_path"}
+
+
 # --- one-hot draws -------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from archgrad.choice import Sample
 from archgrad.errors import UserError
 from archgrad.problem import ArchitectureGradient, Problem, gradients, observe, preserved
 from archgrad.samplers.gumbel_noise import gumbel_noise
-from archgrad.samplers.sampler import active_rows, law_of
+from archgrad.samplers.sampler import active_rows, draws_from_softmax
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,10 @@ def _generator(problem: Problem) -> torch.Generator:
             "set controller.name to independent, or hypergradient.name to score_function"
         )
     sampler = policy.sampler
-    if law_of(sampler) != "argmax" or not hasattr(sampler, "log_prob"):
+    if not draws_from_softmax(sampler):
         raise UserError(
-            f"rebar: it draws from softmax(α), the sampler {type(sampler).__name__} does not; set "
-            "sampler.name to gumbel_max or straight_through"
+            f"rebar: it draws one-hot rows from softmax(α), and the sampler {type(sampler).__name__} does "
+            "not declare (draws_from_softmax) that it does; set sampler.name to gumbel_max or "
+            "straight_through"
         )
     return problem.noise(0)

@@ -38,6 +38,7 @@ class DecoupledStraightThrough:
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = True
     law: ClassVar[Law] = "tempered argmax"
+    log_prob_uses_temperature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         tau = self.backward_tau

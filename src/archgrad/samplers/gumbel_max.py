@@ -26,6 +26,8 @@ class GumbelMax:
 
     uses_temperature: ClassVar[bool] = False
     one_active: ClassVar[bool] = True
+    draws_from_softmax: ClassVar[bool] = True
+    log_prob_uses_temperature: ClassVar[bool] = False
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""

@@ -36,6 +36,8 @@ class GumbelRao:
 
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = True
+    draws_from_softmax: ClassVar[bool] = True
+    log_prob_uses_temperature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:

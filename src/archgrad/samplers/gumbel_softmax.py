@@ -26,6 +26,7 @@ class GumbelSoftmax:
 
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = False
+    log_prob_uses_temperature: ClassVar[bool] = True
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K]."""

@@ -36,6 +36,8 @@ class ReinMax:
 
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = True
+    draws_from_softmax: ClassVar[bool] = True
+    log_prob_uses_temperature: ClassVar[bool] = False
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""

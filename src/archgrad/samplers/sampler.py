@@ -37,7 +37,13 @@ class Sampler(Protocol):
 
     Two more methods a sampler may have. ``log_prob(logits, tau, weights) -> [..., E]``, where it is known
     exactly (`archgrad.samplers.log_prob`): the log-probability of one-hot weights, the log-density of others.
+    The class attribute ``log_prob_uses_temperature`` says whether it depends on τ.
     ``after_step(before, after) -> logits``: a correction of the logits after every optimizer step on them.
+    With the class attribute ``needs_plain_steps = True`` it is right only where a step moves no logit whose
+    gradient is zero: an optimizer without momentum (Adam with β₁ = 0) and without weight decay.
+
+    A class attribute ``draws_from_softmax = True`` promises more than the law "argmax": every row of a draw
+    is exactly one-hot, and drawn from softmax(α) at every τ, whatever the other rows are.
     """
 
     uses_temperature: ClassVar[bool]
@@ -53,6 +59,11 @@ class Sampler(Protocol):
 def law_of(sampler: Sampler) -> str:
     """The declared law of a sampler, "argmax" where it declares none. Not checked to be a `Law`."""
     return str(getattr(sampler, "law", "argmax"))
+
+
+def draws_from_softmax(sampler: Sampler) -> bool:
+    """Whether the sampler declares that its draws are one-hot and follow softmax(α) at every τ."""
+    return bool(getattr(sampler, "draws_from_softmax", False))
 
 
 def active_rows(index: Tensor) -> tuple[tuple[int, ...], ...]:

@@ -34,6 +34,8 @@ class StraightThrough:
 
     uses_temperature: ClassVar[bool] = True
     one_active: ClassVar[bool] = True
+    draws_from_softmax: ClassVar[bool] = True
+    log_prob_uses_temperature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.unselected not in ("nothing", "scalar"):

@@ -35,6 +35,8 @@ class TwoPath:
 
     uses_temperature: ClassVar[bool] = False
     one_active: ClassVar[bool] = False
+    log_prob_uses_temperature: ClassVar[bool] = False
+    needs_plain_steps: ClassVar[bool] = True
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot; two candidates are active, the chosen one first."""
@@ -66,6 +68,9 @@ class TwoPath:
 
         In every row the moved logits are shifted by one offset, so that their log-sum-exp is that of
         before: the softmax probabilities of the others do not change. Nothing is changed in place.
+        The moved ones are meant to be the pair. Momentum and weight decay move all logits, and a common shift
+        of all protects none: hence `needs_plain_steps` (the authors' Adam has β₁ = 0 and no decay). A term
+        of the loss on the probabilities moves all of them too; the step is then as without this method.
 
         Source: Cai et al. 2019 (arXiv 1812.00332), section 3.2: the sampled paths share their mass
         anew; docs/gradients.md, eq. (32).

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import MissingExtra
-from archgrad.samplers.sampler import Law, Sampler, law_of
+from archgrad.samplers.sampler import Law, Sampler, draws_from_softmax, law_of
 from archgrad.testing.law import require, require_close, require_identical
 
 SIMPLEX = "rows of a sample are non-negative and sum to 1"
@@ -34,6 +34,8 @@ MEAN = "draws of a random sampler with the law 'mean' average to its probabiliti
 MEAN_GRADIENT = "gradients of a random sampler with the law 'mean' average to that of its probabilities"
 ONE_HOT = "a sampler with one_active is exactly one-hot in the forward pass"
 ACTIVE = "every candidate with weight is active, and with one_active no other"
+SOFTMAX_DRAWS = "a sampler with draws_from_softmax has one_active, the law 'argmax' and softmax probabilities"
+LOG_PROB_TEMPERATURE = "log_prob_uses_temperature says whether the temperature changes log_prob"
 TEMPERATURE = "uses_temperature says whether the temperature changes weights or gradients"
 FINITE_GRADIENT = "gradients are finite"
 PATHWISE = "the gradient of a soft sampler equals finite differences with the same noise"
@@ -73,6 +75,7 @@ def check_sampler(
     """
     law = law_of(sampler)
     require(law in get_args(Law), LAW, f"declared {law!r}, there are {get_args(Law)}")
+    _check_declared(sampler, law, seed)
     _check_form(sampler, seed)
     _check_repeatable(sampler, seed)
     _check_extremes(sampler, seed)
@@ -192,6 +195,24 @@ def _check_form(sampler: Sampler, seed: int) -> None:
             total = probabilities.double().sum(-1)
             require_close(PROBABILITIES, total, torch.ones_like(total), _slack(dtype), where)
             require(bool((probabilities >= 0).all()), PROBABILITIES, f"{where}: a negative probability")
+
+
+def _check_declared(sampler: Sampler, law: str, seed: int) -> None:
+    """What a hypergradient or a configuration takes a sampler's word for."""
+    logits = _logits().detach()
+    if draws_from_softmax(sampler):
+        declared = f"one_active is {sampler.one_active}, the law {law!r}"
+        require(sampler.one_active and law == "argmax", SOFTMAX_DRAWS, declared)
+        wanted = torch.softmax(logits, dim=-1)
+        require_close(SOFTMAX_DRAWS, sampler.probabilities(logits), wanted, 1e-12, "probabilities")
+    log_prob = getattr(sampler, "log_prob", None)
+    if log_prob is not None:
+        weights = sampler(logits, 1.0, _generator(seed)).weights
+        changed = not torch.equal(log_prob(logits, 0.5, weights), log_prob(logits, 2.0, weights))
+        declares = bool(getattr(sampler, "log_prob_uses_temperature", False))
+        found = "another number" if changed else "the same"
+        detail = f"log_prob_uses_temperature is {declares}, at τ = 0.5 and at τ = 2 it is {found}"
+        require(changed == declares, LOG_PROB_TEMPERATURE, detail)
 
 
 def _slack(dtype: torch.dtype) -> float:
