@@ -116,7 +116,6 @@ def test_the_laboratory_prints_tables_and_writes_files(tmp_path):
         (["--samplers", "reinmx"], "did you mean 'reinmax'"),
         (["--samplers", "softmax", "--schedules", "linear:1"], "linear:START:END"),
         (["--samplers", "softmax", "--study", "serches"], "unknown study"),
-        (["--samplers", "softmax", "landscape=deep"], "--landscape"),
         (["--samplers", "softmax", "noise.name=additve"], "did you mean 'additive'"),
         (["--samplers", "softmax", "architecture.learning_rate=-1"], "architecture.learning_rate"),
     ],

@@ -66,6 +66,8 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += unfit or law_problems(config)
         problems += regularizer_problems(config)
         problems += plain_step_problems(config)
+        if not problems:  # they are tried, which needs parts that are right by themselves
+            problems += gradient_problems(config)
     problems += momentum_problems(config)
     if {"search.epochs", "search.warmup_epochs"} <= keys:  # else a rule may choose the other
         problems += warmup_problems(config)
@@ -101,7 +103,7 @@ def _signature_problems(config: Config) -> list[str]:
 
 def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkFeatures) -> list[str]:
     """Settings that the space's networks would ignore or cannot take."""
-    problems = [*training_problems(config, trained), *gradient_problems(config)]
+    problems = training_problems(config, trained)
     if config.search.drop_path and not searched.drop_path:
         problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
     if not searched.choices:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from archgrad.config import Config, unused
-from archgrad.config_layers import merge, overrides
+from archgrad.config_layers import layered, merge, overrides
 from archgrad.config_problems import check
-from archgrad.errors import ConfigError, UserError
+from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.methods import METHODS
 from archgrad.samplers import SAMPLERS
@@ -127,7 +127,9 @@ def line_up(
         HYPERGRADIENTS.check(section["hypergradient"]["name"])
         label = [sampler] + ([hypergradient] if hypergradient != "first_order" else [])
         temperature = schedule(tau)
-        if check(section).uses_temperature:
+        if getattr(SAMPLERS[section["sampler"]["name"]], "needs_plain_steps", False):
+            section["architecture"] = {"betas": (0.0, 0.999), "weight_decay": 0.0}
+        if Config.model_validate(layered(section)).uses_temperature:
             section["temperature"] = temperature
             label += [tau] if len(schedules) > 1 or tau != "constant:1" else []
         rows.append((" · ".join(label), section))
@@ -164,20 +166,7 @@ def _config(row: Mapping[str, Any], steps: int, settings: Mapping[str, Any]) -> 
         else keys
         for section, keys in common.items()
     }
-    config = check(merge(row, kept))
-    _check_pair(config)
-    return config
-
-
-def _check_pair(config: Config) -> None:
-    """A hypergradient and a sampler that go together."""
-    from archgrad.config_problems import gradient_problems
-
-    if problems := gradient_problems(config):
-        raise ConfigError(problems)
-    hypergradient = HYPERGRADIENTS[config.hypergradient.name]
-    if getattr(hypergradient, "score", False) and not hasattr(SAMPLERS[config.sampler.name], "log_prob"):
-        raise UserError("the sampler does not say how probable a draw is; gumbel_max does")
+    return check(merge(row, kept))
 
 
 def _first_problem(error: UserError) -> str:
