@@ -26,9 +26,13 @@ from archgrad.landscapes.task import LandscapeObjective, LandscapeTask
 from archgrad.landscapes.tensor_train import TensorTrain
 from archgrad.problem import Outcome, Problem
 from archgrad.randomness import Streams
+from archgrad.samplers.binary_concrete import BinaryConcrete
 from archgrad.samplers.gumbel_max import GumbelMax
+from archgrad.samplers.noisy_gumbel_softmax import NoisyGumbelSoftmax
+from archgrad.samplers.sampler import Sampler, law_of
 from archgrad.samplers.softmax import Softmax
 from archgrad.samplers.straight_through import StraightThrough
+from archgrad.samplers.two_path import TwoPath
 from archgrad.testing import landscapes as laws
 from archgrad.testing.landscapes import check_landscape
 from archgrad.testing.law import BrokenLaw
@@ -296,6 +300,42 @@ def test_active_takes_the_sample_at_its_word() -> None:
     loss = LandscapeObjective(pairwise(2, 3), "active")([sample]).loss
     (slope,) = torch.autograd.grad(loss, z)
     assert (slope != 0).tolist() == [[True, False, True], [False, False, False]]
+
+
+@pytest.mark.parametrize(
+    "sampler", [TwoPath(), BinaryConcrete(hard=True), NoisyGumbelSoftmax(candidate_dropout=0.5)], ids=repr
+)
+def test_of_many_searches_each_sees_the_gates_that_it_sees_alone(sampler: Sampler) -> None:
+    """Also of what ran with weight 0: the second of a pair, the nearest of a choice that is closed."""
+    landscape = pairwise()
+    alone = (torch.randn(6, 5, generator=seeded(1), dtype=torch.float64) - 2).requires_grad_()
+    batch = alone.detach()[None].clone().requires_grad_()
+    objective = LandscapeObjective(landscape, "active", gates=law_of(sampler) == "gates", offset=0.4)
+    for seed in range(20):
+        found, wanted = (
+            torch.autograd.grad(objective([sampler(a, 0.7, seeded(seed))]).loss.sum(), a)[0]
+            for a in (batch, alone)
+        )
+        torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=1e-14)
+        assert bool(wanted.any())
+
+
+def test_a_sample_of_another_shape_than_what_ran_is_refused() -> None:
+    sample = Sample(torch.full((2, 6, 5), 0.2), ran=torch.ones(2, 1, 5, dtype=torch.bool))
+    with pytest.raises(UserError, match=r"the shape of its weights, \[2, 6, 5\]; got \[2, 1, 5\]"):
+        LandscapeObjective(pairwise(), "active")([sample])
+
+
+def test_a_pair_has_the_gradient_that_it_has_with_all_gates_seen() -> None:
+    """Two paths looks at its pair only, so nothing is lost by leaving out the others."""
+    landscape = pairwise()
+    alpha = torch.randn(50, 6, 5, generator=seeded(1), dtype=torch.float64).requires_grad_()
+    sample = [TwoPath()(alpha, 1.0, seeded(2))]
+    found, wanted = (
+        torch.autograd.grad(objective(sample).loss.sum(), alpha, retain_graph=True)[0]
+        for objective in (LandscapeObjective(landscape, "active"), LandscapeObjective(landscape, "all"))
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
 def test_first_order_on_many_searches_is_the_exact_gradient() -> None:

@@ -21,6 +21,7 @@ from archgrad.samplers.gumbel_softmax import GumbelSoftmax
 from archgrad.samplers.sampler import Law, Sampler, active_rows, law_of
 from archgrad.samplers.softmax import Softmax
 from archgrad.samplers.straight_through import StraightThrough
+from archgrad.samplers.two_path import TwoPath
 from archgrad.samplers.uniform import Uniform
 from archgrad.samplers.wrong_noise import WrongNoise
 from archgrad.testing import BrokenLaw, check_sampler
@@ -485,6 +486,26 @@ class Misspelt(Broken):
     law: ClassVar[str] = "argmx"
 
 
+class ForgetfulTwoPath(TwoPath):
+    """In a batch it does not say that the second candidate ran."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return super().__call__(logits, tau, generator)._replace(ran=None)
+
+
+class ForgetfulGates(BinaryConcrete):
+    """In a batch it does not say which candidate of a closed choice ran."""
+
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        return super().__call__(logits, tau, generator)._replace(ran=None)
+
+
+class RunsAsNumbers(TwoPath):
+    def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
+        sample = super().__call__(logits, tau, generator)
+        return sample if sample.ran is None else sample._replace(ran=sample.ran.to(logits))
+
+
 class SoftDraws(GumbelSoftmax):
     """Follows softmax(α) by its argmax, but is not one-hot."""
 
@@ -523,6 +544,9 @@ class NeedlessTemperature(StraightThrough):
         (UnboundProbabilities(), laws.GATES),
         (Shifted(), laws.PERTURBED),
         (Misspelt(), laws.LAW),
+        (ForgetfulTwoPath(), laws.BATCH_ACTIVE),
+        (ForgetfulGates(hard=True), laws.BATCH_ACTIVE),
+        (RunsAsNumbers(), laws.BATCH_ACTIVE),
         (SoftDraws(), laws.SOFTMAX_DRAWS),
         (TemperedDraws(), laws.SOFTMAX_DRAWS),
         (OtherDraws(), laws.SOFTMAX_DRAWS),

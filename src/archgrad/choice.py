@@ -27,17 +27,21 @@ Pick = Callable[[str, Mapping[str, Callable[[], nn.Module]]], nn.Module]
 class Sample(NamedTuple):
     """What a sampler draws for one group of choices.
 
-    weights: [E, K], the weight of every candidate; rows sum to 1.
+    weights: [E, K], the weight of every candidate. Rows sum to 1, but those of gates: each is in [0, 1] by
+        itself. Of S independent searches on a landscape [S, E, K].
     active: for each of the E choices the candidates that have to run, on the host; None means all.
     one_hot: each choice has one active candidate, of weight exactly 1: the product need not be computed.
     inactive_as_scalars: a candidate that is not active adds its weight, exactly 0, as a number to every
         output, as if it were the constant 1: its weight has the gradient Σ dL/dy and nothing more runs.
+    ran: what `active` is, for weights [S, E, K] where that is None: bool of their shape, on their device. None
+        means that the candidates that have a weight ran, and no others.
     """
 
     weights: Tensor
     active: tuple[tuple[int, ...], ...] | None = None
     one_hot: bool = False
     inactive_as_scalars: bool = False
+    ran: Tensor | None = None
 
 
 class Group(NamedTuple):

@@ -151,7 +151,14 @@ def shares(gates: Tensor) -> Tensor:
 
 
 def _ran(sample: Sample) -> Tensor:
-    """Which candidates ran, [..., E, K]: those named active, in a batch those that have weight."""
+    """Which candidates ran, bool [..., E, K]; see `Sample`. One of no weight and no word of it did not."""
+    if sample.ran is not None:
+        if sample.ran.shape != sample.weights.shape:
+            raise UserError(
+                f"a sample's ran has the shape of its weights, {list(sample.weights.shape)}; got "
+                f"{list(sample.ran.shape)}: check the sampler with archgrad.testing.check_sampler"
+            )
+        return sample.ran
     if sample.active is None:
         return sample.weights.detach() != 0
     ran = torch.zeros_like(sample.weights, dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch import Tensor
 from archgrad.choice import Sample
 from archgrad.errors import UserError
 from archgrad.samplers.gumbel_noise import gumbel_noise
-from archgrad.samplers.sampler import Law, open_rows
+from archgrad.samplers.sampler import Law, open_or_nearest, rows_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class BinaryConcrete:
             return Sample(soft.to(logits.dtype))
         opened = perturbed.detach() > 0
         weights = ((soft - soft.detach()) + opened.to(soft)).to(logits.dtype)
-        return Sample(weights, open_rows(opened, perturbed.detach()) if opened.dim() == 2 else None)
+        runs = open_or_nearest(opened, perturbed.detach())
+        return Sample(weights, rows_of(runs)) if runs.dim() == 2 else Sample(weights, ran=runs)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """σ(α) [..., E, K], the probability of each gate to be open; rows do not sum to 1."""

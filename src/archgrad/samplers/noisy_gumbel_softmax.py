@@ -12,7 +12,7 @@ from torch import Tensor
 from archgrad.choice import Sample
 from archgrad.errors import UserError
 from archgrad.samplers.gumbel_noise import gumbel_noise
-from archgrad.samplers.sampler import Law
+from archgrad.samplers.sampler import Law, rows_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class NoisyGumbelSoftmax:
         kept = self._kept(logits.shape, generator)
         dropped = kept.logical_not().to(logits.device)
         weights = torch.softmax((perturbed / tau).masked_fill(dropped, -torch.inf), dim=-1)
-        return Sample(weights, _rows(kept) if kept.dim() == 2 else None)
+        return Sample(weights, rows_of(kept) if kept.dim() == 2 else None)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]: what is drawn from without perturbation."""
@@ -77,8 +77,3 @@ class NoisyGumbelSoftmax:
         kept = uniform >= self.candidate_dropout
         # the largest is above the threshold if any is; if none is, each is the largest equally often
         return kept.scatter(-1, uniform.argmax(dim=-1, keepdim=True), True)
-
-
-def _rows(kept: Tensor) -> tuple[tuple[int, ...], ...]:
-    """The kept candidates of each choice."""
-    return tuple(tuple(k for k, stays in enumerate(row) if stays) for row in kept.tolist())

@@ -71,15 +71,19 @@ def active_rows(index: Tensor) -> tuple[tuple[int, ...], ...]:
     return tuple((k,) for k in index.tolist())
 
 
-def open_rows(opened: Tensor, score: Tensor) -> tuple[tuple[int, ...], ...]:
-    """The candidates whose gate is open, of each choice, brought to the host in one transfer.
+def open_or_nearest(opened: Tensor, score: Tensor) -> Tensor:
+    """Which candidates run, bool [..., E, K]: those whose gate is open.
 
     A choice needs one active candidate, so where no gate is open it is that of the largest score: run
-    with weight 0, its output is zero. opened, score: [E, K].
+    with weight 0, its output is zero. opened, score: [..., E, K].
     """
     nearest = torch.zeros_like(opened).scatter(-1, score.argmax(dim=-1, keepdim=True), True)
-    active = torch.where(opened.any(dim=-1, keepdim=True), opened, nearest)
-    return tuple(tuple(k for k, runs in enumerate(row) if runs) for row in active.tolist())
+    return torch.where(opened.any(dim=-1, keepdim=True), opened, nearest)
+
+
+def rows_of(runs: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The candidates of each choice that run, brought to the host in one transfer. runs: bool [E, K]."""
+    return tuple(tuple(k for k, here in enumerate(row) if here) for row in runs.tolist())
 
 
 def check_call(logits: Tensor, tau: float) -> None:

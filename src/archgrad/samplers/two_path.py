@@ -39,7 +39,7 @@ class TwoPath:
     needs_plain_steps: ClassVar[bool] = True
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
-        """Weights [..., E, K], exactly one-hot; two candidates are active, the chosen one first."""
+        """Weights [..., E, K], exactly one-hot; two candidates run, the first active one being the chosen."""
         alpha = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
         pair = (alpha + gumbel_noise(alpha, generator)).topk(min(2, alpha.shape[-1]), dim=-1).indices
         of_pair = alpha.gather(-1, pair)
@@ -48,11 +48,11 @@ class TwoPath:
         q = torch.zeros_like(alpha).scatter(-1, pair, torch.softmax(of_pair, dim=-1))
         drawn = torch.zeros_like(alpha).scatter(-1, chosen, 1.0)
         weights = (softmax_tangent(logits, q) + drawn).to(logits.dtype)
-        if logits.dim() != 2:
-            return Sample(weights)
         both = torch.cat([chosen, pair.gather(-1, 1 - place)], dim=-1) if pair.shape[-1] == 2 else chosen
         needed = both if logits.requires_grad else chosen
-        return Sample(weights, tuple(tuple(row) for row in needed.tolist()))
+        if logits.dim() == 2:
+            return Sample(weights, tuple(tuple(row) for row in needed.tolist()))
+        return Sample(weights, ran=torch.zeros_like(alpha, dtype=torch.bool).scatter(-1, needed, True))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """P(k is chosen) [..., E, K]: the sum over the pairs that k may be in; softmax(α) for K ≤ 2."""

@@ -36,6 +36,7 @@ ONE_HOT = "a sampler with one_active is exactly one-hot in the forward pass"
 ACTIVE = "every candidate with weight is active, and with one_active no other"
 SOFTMAX_DRAWS = "a sampler with draws_from_softmax has one_active, the law 'argmax' and softmax probabilities"
 LOG_PROB_TEMPERATURE = "log_prob_uses_temperature says whether the temperature changes log_prob"
+BATCH_ACTIVE = "of a batch of searches the same candidates run as of one search by itself"
 TEMPERATURE = "uses_temperature says whether the temperature changes weights or gradients"
 FINITE_GRADIENT = "gradients are finite"
 PATHWISE = "the gradient of a soft sampler equals finite differences with the same noise"
@@ -78,6 +79,7 @@ def check_sampler(
     _check_declared(sampler, law, seed)
     _check_form(sampler, seed)
     _check_repeatable(sampler, seed)
+    _check_batch(sampler, seed)
     _check_extremes(sampler, seed)
     _check_temperature(sampler, seed)
     averaged = law == "mean" and _is_random(sampler, seed)
@@ -261,6 +263,23 @@ def _check_active(sampler: Sampler, sample: Sample, where: str) -> None:
             ACTIVE,
             f"{where}: active {active}, weights on {sorted(carrying)}",
         )
+
+
+def _check_batch(sampler: Sampler, seed: int) -> None:
+    """Where logits [1, E, K] draw the same as [E, K]. Not all gates of these are open."""
+    logits = (_logits() - 1.5).detach().repeat(20, 1).requires_grad_()
+    one, batch = (sampler(a, 1.0, _generator(seed)) for a in (logits, logits.unsqueeze(0)))
+    if one.active is None or not torch.equal(one.weights, batch.weights[0]):
+        return
+    runs = (batch.weights != 0) if batch.ran is None else batch.ran
+    require(
+        runs.shape == batch.weights.shape and runs.dtype == torch.bool,
+        BATCH_ACTIVE,
+        f"ran is {tuple(runs.shape)} {runs.dtype}, weights are {tuple(batch.weights.shape)}",
+    )
+    for active, row in zip(one.active, runs[0].tolist(), strict=True):
+        found = {k for k, here in enumerate(row) if here}
+        require(set(active) == found, BATCH_ACTIVE, f"alone {sorted(active)}, in a batch {sorted(found)}")
 
 
 @contextmanager
