@@ -69,7 +69,7 @@ def test_all_combinations_that_fit_compete():
         "gumbel_max · score_function",  # neither has a temperature, so each competes once
         "dirichlet",
     ]
-    assert len(line.left_out) == 4  # softmax twice and dirichlet with a score function; gumbel_max without
+    assert len(line.left_out) == 3  # softmax and dirichlet with a score function; gumbel_max without
     assert any("how probable" in why for why in line.left_out)
     assert any("no gradient" in why for why in line.left_out)
 

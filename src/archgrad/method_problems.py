@@ -57,7 +57,7 @@ def law_problems(config: Config) -> list[str]:
     try:
         check_sampler(SAMPLERS[name](**config.sampler.settings()), draws=5_000)
     except BrokenLaw as error:
-        return [f"sampler.name: {name!r} breaks a law of samplers: {error.law}\n      {error.detail}"]
+        return [f"sampler.name: {name!r} breaks a law of samplers: {error.law} ({error.detail})"]
     return []
 
 
