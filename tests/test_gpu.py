@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from archgrad.config_layers import merge
+from archgrad.methods import METHODS
 from archgrad.verbs import derive_run, search_run, train_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -20,7 +21,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("method", ["darts", "darts-2nd", "snas", "gdas", "random"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_search_on_the_gpu_follows_the_one_on_the_cpu(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,8 +38,9 @@ def test_a_search_on_the_gpu_follows_the_one_on_the_cpu(
             assert gpu["probabilities"][name] == pytest.approx(row, abs=0.02)
 
 
-def test_a_run_on_the_gpu_is_resumed_derived_and_trained(tmp_path: Path) -> None:
-    settings = merge(SETTINGS, {"method": "gdas", "device": {"name": "cuda"}})
+@pytest.mark.parametrize("method", ["gdas", "enas"])  # enas: the moving baseline goes back to the device, too
+def test_a_run_on_the_gpu_is_resumed_derived_and_trained(method: str, tmp_path: Path) -> None:
+    settings = merge(SETTINGS, {"method": method, "device": {"name": "cuda"}})
     search_run(settings, tmp_path / "run")
     search_run({}, tmp_path / "run", resume=True)
     derive_run(tmp_path / "run")
