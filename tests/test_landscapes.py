@@ -15,14 +15,14 @@ from archgrad.errors import UserError
 from archgrad.hypergradients.first_order import FirstOrder
 from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.landscapes.build import build
-from archgrad.landscapes.landscape import architecture_at, exact_gradient, regret
+from archgrad.landscapes.landscape import Landscape, architecture_at, exact_gradient
 from archgrad.landscapes.multilinear import MultilinearLandscape
 from archgrad.landscapes.nasbench201 import NASBench201
 from archgrad.landscapes.noise import additive, correlated, per_step, tabulate
 from archgrad.landscapes.pairwise import best_path, pairwise
 from archgrad.landscapes.plateau import plateau
 from archgrad.landscapes.separable import separable
-from archgrad.landscapes.task import LandscapeObjective, LandscapeTask
+from archgrad.landscapes.task import LandscapeObjective, LandscapeTask, shares
 from archgrad.landscapes.tensor_train import TensorTrain
 from archgrad.problem import Outcome, Problem
 from archgrad.randomness import Streams
@@ -47,6 +47,16 @@ def sized(name: str, choices: int, candidates: int) -> bool:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def leaf(*shape: int, scale: float = 1e-3) -> Tensor:
+    """Logits of independent searches."""
+    return (scale * torch.randn(shape, generator=seeded())).requires_grad_()
+
+
+def regret(landscape: Landscape, index: Tensor) -> Tensor:
+    """How much worse than the best architecture, on the truth: index [..., E] -> [...]."""
+    return landscape.truth.values(index) - landscape.truth.best
 
 
 # the contract, over the table
@@ -256,9 +266,7 @@ def test_building_by_name() -> None:
 def test_the_objective_is_the_landscape() -> None:
     landscape = separable()
     task = LandscapeTask(landscape, searches=7, steps_per_epoch=3)
-    (alpha,) = task.initial_logits(seeded(), scale=1.0)
-    assert alpha.shape == (7, 6, 5)
-    assert alpha.is_leaf
+    alpha = leaf(7, 6, 5, scale=1.0)
     assert (task.groups, task.weights, task.buffers) == (landscape.groups, [], [])
     pairs = list(task.steps(0, 1))
     assert len(pairs) == 2
@@ -275,7 +283,6 @@ def test_the_objective_is_the_landscape() -> None:
     loss, accuracy = task.evaluate(lambda step: [Softmax()(alpha, 1.0, seeded())])
     mean = float(landscape.value(p.detach()).mean())
     assert (loss, accuracy) == pytest.approx((mean, 1 - mean))
-    assert LandscapeTask(landscape).initial_logits(seeded())[0].shape == (6, 5)
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -338,10 +345,41 @@ def test_a_pair_has_the_gradient_that_it_has_with_all_gates_seen() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("observe", ["all", "active"])
+def test_an_undrawn_gate_cannot_be_added_to_a_landscape(observe: Literal["all", "active"]) -> None:
+    sample = StraightThrough("scalar")(torch.zeros(3, 6, 5), 1.0, seeded())
+    with pytest.raises(UserError, match=r"no output.*set sampler\.unselected to nothing"):
+        LandscapeObjective(pairwise(), observe)([sample])
+
+
+def test_the_shares_of_gates_and_their_slopes() -> None:
+    """Open rows as z / Σ z, s_j' = (δ_jk − s_j)/Σ z; closed ones uniform, with the slope of a sum of 1."""
+    gates = torch.tensor([[1.0, 0, 1, 0], [0.2, 0.1, 0.0, 0.7], [0, 0, 0, 0]], dtype=torch.float64)
+    wanted = torch.tensor([[0.5, 0, 0.5, 0], [0.2, 0.1, 0.0, 0.7], [0.25] * 4], dtype=torch.float64)
+    torch.testing.assert_close(shares(gates), wanted, rtol=0, atol=4e-6)
+    for row, share in zip(gates, wanted, strict=True):
+        found = torch.autograd.functional.jacobian(shares, row)
+        slope = (torch.eye(4).double() - share[:, None]) / max(1.0, float(row.sum()))
+        torch.testing.assert_close(found, slope, rtol=0, atol=5.001e-6)  # (K + 1)·1e-6
+
+
+@pytest.mark.parametrize("observe", ["all", "active"])
+def test_hard_gates_have_bounded_gradients(observe: Literal["all", "active"]) -> None:
+    """|dL/dα_k| ≤ (spread of the losses)·max dz/dα = 1·1/(4τ), also where whole rows are closed."""
+    alpha = (leaf(2000, 4, 3, scale=1.0).detach() - 2).requires_grad_()
+    sample = BinaryConcrete(hard=True)(alpha, 0.5, seeded(1))
+    closed = (sample.weights == 0).all(dim=-1)
+    assert 0.5 < float(closed.double().mean()) < 0.9
+    loss = LandscapeObjective(separable(4, 3), observe, gates=True)([sample]).loss
+    (found,) = torch.autograd.grad(loss.sum(), alpha)
+    assert bool(found[closed].any())
+    assert float(found.abs().max()) <= 0.5
+
+
 def test_first_order_on_many_searches_is_the_exact_gradient() -> None:
     landscape = pairwise()
     task = LandscapeTask(landscape, searches=7)
-    (alpha,) = task.initial_logits(seeded(), scale=1.0)
+    alpha = leaf(7, 6, 5, scale=1.0)
     train, valid = next(task.steps(0, 0))
 
     def draw(logits: Sequence[Tensor], repeat: int = 0) -> list[Sample]:
@@ -356,7 +394,7 @@ def searched(observe: Literal["all", "active"], rate: float, steps: int) -> Tens
     """Regrets [200] of straight-through searches of a separable landscape by plain gradient descent."""
     landscape = separable(4, 3, seed=1)
     task = LandscapeTask(landscape, searches=200, observe=observe, steps_per_epoch=steps)
-    (alpha,) = task.initial_logits(seeded())
+    alpha = leaf(200, 4, 3)
     streams = Streams(0)
     for step, (_, valid) in enumerate(task.steps(0, 0)):
         outcome = valid([StraightThrough()(alpha, 1.0, streams.generator("draw", step))])

@@ -33,8 +33,8 @@ class Sample(NamedTuple):
     one_hot: each choice has one active candidate, of weight exactly 1: the product need not be computed.
     inactive_as_scalars: a candidate that is not active adds its weight, exactly 0, as a number to every
         output, as if it were the constant 1: its weight has the gradient Σ dL/dy and nothing more runs.
-    ran: what `active` is, for weights [S, E, K] where that is None: bool of their shape, on their device. None
-        means that the candidates that have a weight ran, and no others.
+    ran: what `active` is, for weights [S, E, K], where that is None: bool of their shape, on their device.
+        None means that the candidates that have a weight ran, and no others.
     """
 
     weights: Tensor

@@ -101,12 +101,6 @@ def index_in(landscape: Landscape, architecture: Architecture) -> tuple[int, ...
     return tuple(group.candidates.index(architecture[name]) for name in group.names)
 
 
-def regret(landscape: Landscape, index: Tensor) -> Tensor:
-    """How much worse than the best architecture, on the truth: index [..., E] -> [...], float64, ≥ 0."""
-    truth = landscape.truth
-    return truth.values(index) - truth.best
-
-
 def _softmax(logits: Tensor) -> Tensor:
     return torch.softmax(logits, dim=-1)
 

@@ -19,8 +19,8 @@ from archgrad.landscapes.noise import per_step
 from archgrad.problem import Objective, Outcome
 from archgrad.randomness import Streams
 
-_CLOSED = 1e-6
-"""Added to every gate, so that a row of closed ones has shares."""
+_LEAST = 1e-6
+"""Added to every gate, so that the shares of almost closed ones are not divided by almost zero."""
 
 Observe = Literal["all", "active"]
 """Which gates have a gradient: all, as if every candidate had been run, or those that did run."""
@@ -47,8 +47,18 @@ class LandscapeObjective:
     offset: float = 0.0
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
-        """`loss` [...], one a search; `correct` is 1 minus its mean, of one image."""
+        """`loss` [...], one a search; `correct` is 1 minus its mean, of one image.
+
+        Raises:
+            UserError: the sample asks for what a landscape cannot do (`Sample.inactive_as_scalars`), or is
+                not of the landscape's shape.
+        """
         (sample,) = samples
+        if sample.inactive_as_scalars:
+            raise UserError(
+                "a landscape has no output that the gates of undrawn candidates could be added to as "
+                "numbers: set sampler.unselected to nothing"
+            )
         z = sample.weights
         if self.observe == "active":
             z = torch.where(_ran(sample), z, z.detach())
@@ -121,14 +131,6 @@ class LandscapeTask:
             outcome = LandscapeObjective(self.landscape, gates=self.gates)(draw(0))
         return float(outcome.task_loss), float(outcome.correct)
 
-    def initial_logits(
-        self, generator: torch.Generator, scale: float = 1e-3, mean: float = 0.0
-    ) -> list[Tensor]:
-        """α ~ N(mean, scale²), one leaf [E, K] or [S, E, K]."""
-        (group,) = self.groups
-        shape = (*self.shape, len(group.names), len(group.candidates))
-        return [(mean + scale * torch.randn(shape, generator=generator)).requires_grad_()]
-
     def _objective(self, epoch: int, step: int, part: int) -> LandscapeObjective:
         error = None
         if self.step_noise:
@@ -145,9 +147,15 @@ def _mean_loss(landscape: Landscape) -> float:
 
 
 def shares(gates: Tensor) -> Tensor:
-    """z / Σ z of every row [..., K]; uniform where all gates are closed."""
-    open_a_little = gates + _CLOSED
-    return open_a_little / open_a_little.sum(dim=-1, keepdim=True)
+    """z / Σ z of every row [..., K]; uniform where all gates are closed, that is, exactly 0.
+
+    There z / Σ z has no slope. Taken is that of a row that is open by 1 in all: ∂s_j/∂z_k = δ_jk − 1/K.
+    Anything much less open, as the formula asks for in the limit, would be a slope without bound, and
+    hard gates do not come near it: they are closed, or open by 1 or more.
+    """
+    closed = gates.detach().sum(dim=-1, keepdim=True) == 0
+    opened = gates + torch.where(closed, 1 / gates.shape[-1], _LEAST)
+    return opened / opened.sum(dim=-1, keepdim=True)
 
 
 def _ran(sample: Sample) -> Tensor:
