@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the lines are sentences of the README
-"""The result tables of the README, from benchmarks/results: prints them, or puts them there with --write."""
+"""The result tables of the documents, from benchmarks/results: prints them, or puts them there with --write."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 README = Path(__file__).resolve().parent.parent / "README.md"
+CHOOSING = README.parent / "docs" / "choosing.md"
 BEGIN, END = "<!-- results: begin", "<!-- results: end -->"
 NAMES = {
     "digits": "digits",
@@ -137,22 +138,106 @@ def speed() -> list[str]:
     return lines if len(lines) > 1 else []
 
 
-def block() -> str:
-    """All tables, as they stand in the README."""
-    return "\n".join([*accuracy(), *costs(), *laboratory(), *speed()])
+def searches_by_sampler() -> list[str]:
+    """Regret of samplers on landscapes."""
+    if not (result := load("lab_samplers")):
+        return []
+    columns = {name: kept["searches"]["outcomes"] for name, kept in result["landscapes"].items()}
+    first = sorted(next(iter(columns.values())), key=lambda row: row["regret"])
+    lines = [
+        f"Regret of the derived cell in points of 0.01 loss, mean ± standard error of {result['seeds']} searches of {result['steps']} steps; {link('lab_samplers')}.",
+        "",
+        "| | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name in (row["name"] for row in first):
+        rows = [next((r for r in outcomes if r["name"] == name), None) for outcomes in columns.values()]
+        cells = [f"{100 * r['regret']:.3f} ± {100 * r['regret_error']:.3f}" if r else "" for r in rows]
+        lines.append(f"| {named(name)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+SHOWN = ("constant:1", "linear:1:0.03", "linear:10:0.1", "cosine:10:0.1", "exponential:10:0.1")
+
+
+def schedules() -> list[str]:
+    """The best schedule by landscape and sampler, beside some of interest."""
+    if not (result := load("lab_schedules")):
+        return []
+    lines = [
+        f"Regret as above by schedule of τ, {result['seeds']} searches each; the best of 17 schedules and five of interest; {link('lab_schedules')}.",
+        "",
+        "| landscape | sampler | best | regret | " + " | ".join(f"`{s}`" for s in SHOWN) + " |",
+        "|---" * (4 + len(SHOWN)) + "|",
+    ]
+    for landscape, kept in result["landscapes"].items():
+        outcomes = {tuple(o["name"].split(" · ")): o for o in kept["schedules"]["outcomes"]}
+        for sampler in dict.fromkeys(name[0] for name in outcomes):
+            mine = {name[1]: o for name, o in outcomes.items() if name[0] == sampler}
+            best = min(mine, key=lambda schedule: mine[schedule]["regret"])
+            cells = [
+                f"{100 * mine[s]['regret']:.3f} ± {100 * mine[s]['regret_error']:.3f}" for s in (best, *SHOWN)
+            ]
+            lines.append(f"| {landscape} | `{sampler}` | `{best}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def estimators() -> list[str]:
+    """Bias, variance and cosine at leaning logits."""
+    if not (result := load("lab_estimators")):
+        return []
+    views = {
+        "all gates": "NAS-Bench-201, CIFAR-10",
+        "gates of what ran": "NAS-Bench-201, CIFAR-10, gates of what ran",
+    }
+    columns = {
+        view: {r["name"]: r for r in result["landscapes"][name]["estimators"] if r["point"] == "leaning"}
+        for view, name in views.items()
+    }
+    lines = [
+        f"Bias, variance and cosine of a single draw against the exact gradient, at standard normal logits and τ = 1 on NAS-Bench-201, {result['draws']:,} draws; {link('lab_estimators')}.",
+        "",
+        "| | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name in next(iter(columns.values())):
+        rows = [column.get(name) for column in columns.values()]
+        cells = [f"{r['bias']:.2f}, {r['variance']:.3g}, {r['cosine']:.2f}" if r else "" for r in rows]
+        lines.append(f"| {named(name)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def link(name: str) -> str:
+    """A result as the documents link it."""
+    return f"[{name}.json](../benchmarks/results/{name}.json)"
+
+
+def named(contender: str) -> str:
+    """A contender's name as code, its parts apart."""
+    return " · ".join(f"`{part}`" for part in contender.split(" · "))
+
+
+def blocks() -> dict[Path, str]:
+    """What stands between the marks, by document."""
+    return {
+        README: "\n".join([*accuracy(), *costs(), *laboratory(), *speed()]),
+        CHOOSING: "\n".join([*searches_by_sampler(), *schedules(), *estimators()]),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
-    if not parser.parse_args().write:
-        print(block())
-        return
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN, 1)
-    opening, rest = rest.split("-->", 1)
-    _, tail = rest.split(END, 1)
-    README.write_text(f"{head}{BEGIN}{opening}-->\n{block()}\n{END}{tail}", encoding="utf-8")
+    write = parser.parse_args().write
+    for document, block in blocks().items():
+        if not write:
+            print(f"==> {document.name}\n{block}")
+            continue
+        text = document.read_text(encoding="utf-8")
+        head, rest = text.split(BEGIN, 1)
+        opening, rest = rest.split("-->", 1)
+        _, tail = rest.split(END, 1)
+        document.write_text(f"{head}{BEGIN}{opening}-->\n{block}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -445,10 +445,15 @@ def test_documents_name_no_machine():
         assert os.sep + "shared" + os.sep not in text, document.name
 
 
-def test_the_results_in_the_readme_are_those_of_the_benchmarks() -> None:
+def test_the_results_in_the_documents_are_those_of_the_benchmarks() -> None:
     tables = ROOT / "benchmarks" / "tables.py"
     printed = subprocess.run([sys.executable, str(tables)], capture_output=True, text=True, check=True).stdout
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.split("<!-- results: begin", 1)[1].split("-->", 1)[1].split("<!-- results: end -->", 1)[0]
-    assert block.strip() == printed.strip(), "run: python benchmarks/tables.py --write"
-    assert "Test accuracy" in block
+    parts = printed.split("==> ")[1:]
+    assert [part.partition("\n")[0] for part in parts] == ["README.md", "choosing.md"]
+    for document, part in zip((README, CHOOSING), parts, strict=True):
+        text = document.read_text(encoding="utf-8")
+        block = (
+            text.split("<!-- results: begin", 1)[1].split("-->", 1)[1].split("<!-- results: end -->", 1)[0]
+        )
+        assert block.strip() == part.partition("\n")[2].strip(), "run: python benchmarks/tables.py --write"
+        assert "| `" in block
