@@ -80,7 +80,7 @@ def test_every_landscape_keeps_the_contract(name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["pairwise", "nasbench201"])
 def test_noisy_landscapes_keep_it_too(name: str, noise: dict[str, Any]) -> None:
-    check_landscape(build(name, noise=noise))
+    check_landscape(build(name, noise))
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -243,21 +243,63 @@ def test_noise_that_cannot_be(call: Callable[[], object], said: str) -> None:
 
 
 def test_building_by_name() -> None:
-    built = build("separable", noise={"name": "additive", "sigma": 0.1, "seed": 2}, choices=3, candidates=4)
+    built = build("separable", {"name": "additive", "sigma": 0.1, "seed": 2}, choices=3, candidates=4)
     assert torch.equal(tabulate(built), additive(separable(3, 4), 0.1, 2).table)
     for call, said in (
         (lambda: build("seperable"), "did you mean 'separable'"),
         (lambda: build("separable", choice=3), "has no setting 'choice' - did you mean 'choices'"),
-        (lambda: build("separable", noise={"sigma": 1}), "noise needs a name, one of additive, correlated"),
+        (lambda: build("separable", {"sigma": 1}), "noise needs a name, one of additive, correlated"),
         (
-            lambda: build("separable", noise={"name": "additive"}),
+            lambda: build("separable", {"name": "additive"}),
             "noise 'additive' needs the setting 'sigma'",
         ),
-        (lambda: build("separable", noise={"name": "additive", "sigma": 1, "landscape": 2}), "no setting"),
-        (lambda: build("separable", noise={"name": "adaptive"}), "did you mean 'additive'"),
+        (lambda: build("separable", {"name": "additive", "sigma": 1, "landscape": 2}), "no setting"),
+        (lambda: build("separable", {"name": "adaptive"}), "did you mean 'additive'"),
     ):
         with pytest.raises(UserError, match=said):
             call()
+
+
+class Crater(TensorTrain):
+    """A landscape of somebody's own, as a class."""
+
+    def __init__(self, depth: float) -> None:
+        super().__init__([torch.tensor([[[0.0], [depth]]])], [0], depth)
+
+
+def untyped(depth):  # type: ignore[no-untyped-def]
+    return Crater(depth)
+
+
+@pytest.mark.parametrize(
+    ("name", "noise", "settings", "said"),
+    [
+        ("separable", None, {"choices": "abc"}, "'separable': choices should be a valid integer, got 'abc'"),
+        ("separable", None, {"choices": 2.5}, "choices should be a valid integer, got 2.5"),
+        ("separable", None, {"choices": True}, "choices should be a valid integer, got True"),
+        ("deceptive", None, {"seed": "x"}, "'deceptive': seed should be a valid integer, got 'x'"),
+        ("nasbench201", None, {"column": 3}, "column should be a valid string, got 3"),
+        ("separable", None, {"name": "pairwise"}, "has no setting 'name'; it takes choices"),
+        ("separable", None, {"noise": {"name": "additive"}}, "has no setting 'noise' - did"),
+        ("separable", {"name": "additive", "sigma": "abc"}, {}, "'additive': sigma should be a valid number"),
+        ("separable", {"name": "additive", "sigma": True}, {}, "sigma should be a valid number, got True"),
+        ("separable", {"name": "correlated", "kendall_tau": "abc"}, {}, "kendall_tau should be a valid num"),
+        ("separable", {"name": "additive", "sigma": 1, "seed": 0.5}, {}, "seed should be a valid integer"),
+        ("separable", {"name": 3}, {}, "noise needs a name, one of additive"),
+        (f"{__name__}:Crater", None, {"depth": "deep"}, "depth should be a valid number, got 'deep'"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_refused(
+    name: str, noise: dict[str, Any] | None, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        build(name, noise, **settings)
+
+
+def test_what_fits_is_built_with_its_types_or_without() -> None:
+    assert build("separable", {"name": "additive", "sigma": 1}, choices=2).best < 0  # a whole number, too
+    assert build(f"{__name__}:Crater", depth=2).worst == 2
+    assert build(f"{__name__}:untyped", depth=0.5).worst == 0.5
 
 
 # the task
