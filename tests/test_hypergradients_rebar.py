@@ -14,14 +14,14 @@ from torch import Tensor
 from archgrad.choice import Group, Sample
 from archgrad.controllers.lstm import LSTM
 from archgrad.errors import UserError
-from archgrad.hypergradients.rebar import Rebar, given, noise_given
+from archgrad.hypergradients.rebar import Rebar, noise_given
 from archgrad.hypergradients.score_function import ScoreFunction
 from archgrad.planted import quadratic_problem
 from archgrad.policy import Policy
 from archgrad.problem import Outcome, Problem, observe
 from archgrad.samplers import SAMPLERS
 from archgrad.samplers.gumbel_max import GumbelMax
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_noise
 from archgrad.samplers.gumbel_rao import conditional_gumbel
 from archgrad.testing import check_hypergradient
 from archgrad.verbs import search_run
@@ -132,25 +132,30 @@ def test_the_derivative_at_fixed_noise_equals_finite_differences() -> None:
     """Through Y(α), also of its largest component, which depends on all logits."""
     logits, log_x = normal(5, 4).requires_grad_(), normal(5, 4, seed=1).exp().log1p().log()
     index, v, h = torch.tensor([0, 1, 2, 3, 1]), normal(5, 4, seed=2), 1e-6
-    (found,) = torch.autograd.grad((v * given(logits, log_x, index)).sum(), logits)
+    (found,) = torch.autograd.grad((v * gumbel_given(logits, log_x, index)).sum(), logits)
     wanted = torch.zeros_like(logits)
     for i in range(logits.numel()):
         moved = torch.zeros_like(logits)
         moved.view(-1)[i] = h
-        sides = [(v * given(logits.detach() + sign * moved, log_x, index)).sum() for sign in (1, -1)]
+        sides = [(v * gumbel_given(logits.detach() + sign * moved, log_x, index)).sum() for sign in (1, -1)]
         wanted.view(-1)[i] = (sides[0] - sides[1]) / (2 * h)
     torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-8)
     assert bool((found.abs() > 1e-4).all())
 
 
 def test_given_is_the_conditional_gumbel() -> None:
-    """As drawn by the sampler gumbel_rao from the same exponentials."""
+    """The formula multiplied out, which is how the sampler gumbel_rao draws, too."""
     logits, index = normal(6, 4), torch.tensor([0, 1, 2, 3, 1, 0])
     log_x = -gumbel_noise(logits, torch.Generator().manual_seed(4))
-    wanted = conditional_gumbel(logits, index, 1, torch.Generator().manual_seed(4))[0]
-    found = given(logits, log_x, index)
+    x, z = log_x.exp(), logits.exp().sum(dim=-1, keepdim=True)
+    chosen = index[:, None]
+    cut = x.gather(-1, chosen) / z  # exp(−Y_k)
+    wanted = (-(x / logits.exp() + cut).log()).scatter(-1, chosen, -cut.log())
+    found = gumbel_given(logits, log_x, index)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     assert torch.equal(found.argmax(dim=-1), index)
+    drawn = conditional_gumbel(logits, index, 1, torch.Generator().manual_seed(4))
+    assert torch.equal(drawn, found[None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -161,7 +166,7 @@ def test_the_noise_is_that_of_the_draw(dtype: torch.dtype) -> None:
     log_x = noise_given(logits, perturbed, index)
     assert bool(log_x.isfinite().all())
     close = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(given(logits, log_x, index), perturbed, **close)
+    torch.testing.assert_close(gumbel_given(logits, log_x, index), perturbed, **close)
 
 
 def test_the_noise_does_not_depend_on_the_draw() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from archgrad.choice import Sample
 from archgrad.errors import UserError
 from archgrad.problem import ArchitectureGradient, Problem, gradients, observe, preserved
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_noise
 from archgrad.samplers.sampler import active_rows, draws_from_softmax
 
 
@@ -22,7 +22,7 @@ class Rebar:
     """[f(b) − η f(z̃)] ∇_α log p(b) + η ∇_α f(z) − η ∇_α f(z̃),  f = L_val: an unbiased ∇_α E[f(b)].
 
     b = one-hot(argmax(α + G)) is the draw, z = softmax((α + G)/τ) its relaxation, and z̃ = softmax(Y/τ) with
-    Y ~ α + G given b, which is a function of α and of noise X that does not depend on b (`given`). The
+    Y ~ α + G given b, which is a function of α and of noise X that does not depend on b (`gumbel_given`). The
     nearer f(z̃) is to f(b), the less of the score function's noise is left.
     That the mean is exact needs nothing of how X and G depend on one another, so X is computed from G such
     that z̃ = z (`noise_given`). Only their derivatives by α differ, and f(z) and f(z̃) are one evaluation:
@@ -62,7 +62,7 @@ class Rebar:
         perturbed = [a + gumbel_noise(a, generator) for a in logits]
         index = [y.detach().argmax(dim=-1) for y in perturbed]
         again = [
-            given(a, noise_given(a.detach(), y.detach(), i), i)
+            gumbel_given(a, noise_given(a.detach(), y.detach(), i), i)
             for a, y, i in zip(logits, perturbed, index, strict=True)
         ]
         relaxed = [torch.softmax(y / problem.tau, dim=-1) for y in perturbed]
@@ -83,23 +83,8 @@ class Rebar:
         return ArchitectureGradient(gradients(gain, alpha), outcome)
 
 
-def given(logits: Tensor, log_x: Tensor, index: Tensor) -> Tensor:
-    """α + G given that its argmax is `index` [...], from standard exponentials X: all but it [..., K].
-
-    The largest is Y_k = log Z − log X_k with Z = Σ exp(α), and the others are cut off there, Y_j =
-    −log(X_j exp(−α_j) + X_k/Z). Differentiable in α at fixed X, which z̃ needs.
-
-    Source: Maddison et al. 2014 (arXiv 1411.0030), section 3; Tucker et al. 2017, appendix;
-    docs/gradients.md, eq. (17).
-    """
-    chosen = index.unsqueeze(-1)
-    below = log_x.gather(-1, chosen) - torch.logsumexp(logits, dim=-1, keepdim=True)  # −Y_k
-    others = -torch.logaddexp(log_x - logits, below)
-    return others.scatter(-1, chosen, -below)
-
-
 def noise_given(logits: Tensor, perturbed: Tensor, index: Tensor) -> Tensor:
-    """log X [..., K] with ``given(logits, log X, index) == perturbed``, as far as rounding goes.
+    """log X [..., K] with ``gumbel_given(logits, log X, index) == perturbed``, as far as rounding goes.
 
     X are standard exponentials, whatever the index. logits, perturbed: α and α + G [..., K]; index: the
     latter's argmax [...].

@@ -18,3 +18,18 @@ def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     dtype = torch.promote_types(like.dtype, torch.float32)
     exponential = torch.empty(like.shape, dtype=dtype).exponential_(generator=generator)
     return (-exponential.clamp_min(torch.finfo(dtype).tiny).log()).to(like)
+
+
+def gumbel_given(logits: Tensor, log_x: Tensor, index: Tensor) -> Tensor:
+    """α + G given that its argmax is `index` [...], a function of standard exponentials X: [..., K].
+
+    With Z = Σ exp(α): the largest is Y_k = log Z − log X_k, which does not depend on k, and the others are
+    Gumbels cut off there, Y_j = −log(X_j·exp(−α_j) + X_k/Z). In logarithms, as Z overflows for large
+    logits. Differentiable in α at fixed X. logits [..., K] may lack leading dimensions of log X [..., K].
+
+    Source: Maddison et al. 2014 (arXiv 1411.0030), section 3; docs/gradients.md, eq. (17).
+    """
+    chosen = index.unsqueeze(-1)
+    below = log_x.gather(-1, chosen) - torch.logsumexp(logits, dim=-1, keepdim=True)  # −Y_k
+    others = -torch.logaddexp(log_x - logits, below)
+    return others.scatter(-1, chosen, -below)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import UserError
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_noise
 from archgrad.samplers.log_prob import one_hot_log_prob
 from archgrad.samplers.sampler import active_rows
 from archgrad.samplers.softmax_tangent import softmax_tangent
@@ -65,18 +65,11 @@ class GumbelRao:
 def conditional_gumbel(logits: Tensor, index: Tensor, samples: int, generator: torch.Generator) -> Tensor:
     """Draws of α + G given that its argmax is `index`: [S, ..., K] for logits [..., K] and index [...].
 
-    With Z = Σ exp(α) and standard exponentials X: the largest is Y_k = log Z − log X_k, which does not
-    depend on k, and the others are Gumbels cut off there, Y_j = −log(X_j·exp(−α_j) + X_k/Z). In
-    logarithms, as Z overflows for large logits; nothing is drawn again. At least float32.
+    Nothing is drawn again: see `gumbel_given`. At least float32.
 
-    Source: Paulus et al. 2021 (arXiv 2010.04838); Maddison et al. 2014 (arXiv 1411.0030);
-    docs/gradients.md, eq. (17).
+    Source: Paulus et al. 2021 (arXiv 2010.04838); docs/gradients.md, eq. (17).
     """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    alpha = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # log X, as the noise is G = −log X
-    log_x = -gumbel_noise(logits.to(dtype).expand(samples, *logits.shape), generator)
-    chosen = index.unsqueeze(-1).expand(samples, *index.shape, 1)
-    log_z = torch.logsumexp(logits.to(dtype), dim=-1, keepdim=True)
-    below = log_x.gather(-1, chosen) - log_z  # −Y_k
-    others = -torch.logaddexp(log_x - logits.to(dtype), below)
-    return others.scatter(-1, chosen, -below)
+    log_x = -gumbel_noise(alpha.expand(samples, *alpha.shape), generator)
+    return gumbel_given(alpha, log_x, index.expand(samples, *index.shape))
