@@ -263,7 +263,8 @@ def lab(
 ) -> None:
     """Measure estimators and searches on a landscape, where the exact gradient and the best are known.
 
-    Keys of the sections landscape and noise are settings of these; others go to every method.
+    Keys of the sections landscape and noise are settings of these; those of architecture, regularizer and
+    controller go to every contender that reads them.
 
     \b
     Example:

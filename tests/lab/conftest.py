@@ -58,9 +58,16 @@ def make_study(names: list[str], steps: int = 6, seeds: int = 8, settings: Any =
         verdict = "better" if value + half < 0 else "worse" if value - half > 0 else "undecided"
         comparisons.append(
             {"first": first, "second": second, "difference": value, "low": value - half,
-             "high": value + half, "wins": 0.75, "verdict": verdict}
+             "high": value + half, "wins": 0.75, "verdict": verdict, "verdict_holm": verdict,
+             "p": 0.5 if verdict == "undecided" else 0.001,
+             "p_holm": 1.0 if verdict == "undecided" else 0.01}
         )  # fmt: skip
-    return {"outcomes": outcomes, "curves": curves, "comparisons": comparisons}
+    return {
+        "outcomes": outcomes,
+        "curves": curves,
+        "comparisons": comparisons,
+        "pairs_tested": len(comparisons),
+    }
 
 
 def make_estimators(names: list[str]) -> list[dict[str, Any]]:
@@ -73,6 +80,7 @@ def make_estimators(names: list[str]) -> list[dict[str, Any]]:
             "draws": 100,
             "bias": 0.0 if i == 0 else 0.3 * (i % 2),
             "bias_error": 0.0 if i == 0 else 0.05,
+            "bias_p": 1e-6 if i % 2 else 0.5,
             "variance": 1e-28 if i == 0 else 10.0 ** (i - 2),
             "mse": 1e-28 if i == 0 else 10.0 ** (i - 2) + (0.3 * (i % 2)) ** 2,
             "cosine": 1 / (1 + i),

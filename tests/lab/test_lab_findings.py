@@ -1,8 +1,9 @@
 import itertools
+import math
 
 import pytest
 
-from archgrad.lab import findings, labels, verdict
+from archgrad.lab import figures, findings, labels, verdict
 from archgrad.lab.findings import Difference
 
 
@@ -27,7 +28,8 @@ def test_a_pair_is_known_in_both_orders(document):
     assert len(pairs) == 4 * 3
     for row in study["comparisons"]:
         there, back = pairs[row["first"], row["second"]], pairs[row["second"], row["first"]]
-        assert there == (row["difference"], row["low"], row["high"], row["wins"], row["verdict"])
+        known = ("difference", "low", "high", "wins", "verdict", "verdict_holm")
+        assert there == tuple(row[key] for key in known)
         assert (back.value, back.low, back.high, back.wins) == (
             -there.value, -there.high, -there.low, 1 - there.wins,
         )  # fmt: skip
@@ -41,6 +43,24 @@ def test_a_pair_with_a_number_that_is_not_known_counts_as_not_measured(document)
     pairs = findings.differences(study)
     assert ("softmax", "reinmax") not in pairs
     assert findings.level_with("softmax", ["softmax", "reinmax", "score_gate"], pairs) == ("reinmax",)
+
+
+def test_an_interval_without_ends_is_an_undecided_pair(document):
+    study = document()["searches"]
+    study["comparisons"][0].update(low=None, high=None)
+    pair = findings.differences(study)["softmax", "reinmax"]
+    assert (pair.low, pair.high, pair.verdict) == (-math.inf, math.inf, "undecided")
+    shown = figures.matrix_figure(["softmax", "reinmax"], findings.differences(study))
+    assert "too few seeds differ" in shown["data"][0]["hovertext"][0][1]
+
+
+def test_level_is_told_with_all_pairs_in_mind(document):
+    study = document()["searches"]
+    study["comparisons"][1]["verdict_holm"] = "undecided"  # softmax and gumbel_rao, decided by themselves
+    pairs = findings.differences(study)
+    names = ["softmax", "reinmax", "gumbel_rao", "score_gate"]
+    assert findings.level_with("softmax", names, pairs) == ("reinmax", "gumbel_rao")
+    assert "but not among so many pairs" in str(figures.matrix_figure(names, pairs))
 
 
 def test_level_are_the_undecided_ones(document):
@@ -133,7 +153,7 @@ def test_the_verdict_names_the_winner_the_gap_and_who_is_level(document):
     text = " ".join(verdict.searches(document()["searches"]))
     assert "Of 4 contenders softmax ends with the least regret, 0.00 ± 0.20 points" in text
     assert "100% of its 8 searches at the optimum" in text
-    assert "Not to be told from it: reinmax." in text
+    assert "Not to be told from it: reinmax (paired bootstrap, 5 %, corrected for 6 pairs)." in text
     assert "clearly behind, gumbel_rao, has 2.00 points more (95 % interval 0.50 to 3.50)" in text
 
 
@@ -141,8 +161,13 @@ def test_the_verdict_when_nobody_is_level_and_when_everybody_is(document):
     study = document(["a", "b"])["searches"]
     (pair,) = study["comparisons"]
     assert "More seeds are needed to rank them." in verdict.searches(study)
-    pair.update(difference=-0.01, low=-0.02, high=-0.005, verdict="better")
-    assert verdict.searches(study)[1] == "The next, b, has 1.00 points more (95 % interval 0.50 to 2.00)."
+    pair.update(difference=-0.01, low=-0.02, high=-0.005, verdict="better", verdict_holm="better")
+    assert verdict.searches(study)[1] == (
+        "The next, b, has 1.00 points more (95 % interval 0.50 to 2.00) "
+        "(paired bootstrap, 5 %, corrected for 1 pair)."
+    )
+    few = document(["a", "b"], seeds=7)["searches"]
+    assert "More seeds are needed to rank them: fewer than 8 decide nothing." in verdict.searches(few)
 
 
 def test_the_verdict_of_one_contender_and_of_none_that_is_finite(document):
@@ -172,7 +197,7 @@ def test_the_verdict_on_schedules_recommends_one_for_each_sampler(document):
         r for r in study["comparisons"] if (r["first"], r["second"]) == (
             "reinmax · constant:1", "reinmax · exponential:10:1")
     )  # fmt: skip
-    row.update(difference=0.03, low=0.02, high=0.04, verdict="worse")
+    row.update(difference=0.03, low=0.02, high=0.04, verdict="worse", verdict_holm="worse")
     assert "; constant:1 has 3.00 points more (95 % interval 2.00 to 4.00)." in verdict.schedules(study)[0]
 
 
@@ -189,7 +214,7 @@ def test_numbers_show_two_digits_of_their_error():
     assert verdict.points(0.5, 0.1) == "50.00 ± 10.00 points"
     assert verdict.points(1.234e-4, 1.2e-6) == "0.01234 ± 0.00012 points"
     assert verdict.points(0.0, 0.0) == "0 points"
-    gap = Difference(0.01234, 0.0120, 0.0126, 0.1, "worse")
+    gap = Difference(0.01234, 0.0120, 0.0126, 0.1, "worse", "worse")
     assert verdict.more(gap) == "1.234 points more (95 % interval 1.200 to 1.260)"
 
 

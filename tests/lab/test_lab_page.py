@@ -202,7 +202,7 @@ def test_the_matrix_is_turned_about_its_diagonal_and_marks_what_is_undecided(pag
 
 def test_a_small_difference_that_is_decided_has_a_colour_of_its_own():
     def pair(value, verdict):
-        return Difference(value, value, value, 0.5, verdict)
+        return Difference(value, value, value, 0.5, verdict, verdict)
 
     pairs = {
         ("a", "b"): pair(-1e-6, "better"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from archgrad.config import Config, unused
-from archgrad.config_layers import layered, merge, overrides
+from archgrad.config_layers import dotted, layered, merge, overrides
 from archgrad.config_problems import check
+from archgrad.controllers import CONTROLLERS
 from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.methods import METHODS
@@ -24,6 +25,20 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What differs from the presets on a landscape: there are no weights to warm up, a search is a few hundred
 steps, and a decay of the logits would add its own pull to a loss whose differences are small."""
+CONTROLLER_LEARNING_RATE = 0.005
+"""In place of that where a controller emits the logits: the optimizer moves the weights of a network then."""
+TAKEN = ("architecture", "regularizer", "controller")
+"""Sections whose keys may be laid over all contenders."""
+_INSTEAD = {
+    "method": "write --methods",
+    "seed": "write --seed",
+    "search": "write --steps for search.epochs; a landscape reads no other of its keys",
+    "temperature": "write --schedules name:start:end, e.g. --schedules linear:10:0.1",
+    "sampler": "write --samplers name(key=value)",
+    "hypergradient": "write --hypergradients name(key=value)",
+    "landscape": "write --landscape NAME and landscape.KEY=VALUE on the command line",
+    "noise": "write noise.name=NAME and noise.KEY=VALUE on the command line",
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +56,19 @@ class Contender:
 
 @dataclass(frozen=True)
 class Line:
-    """The contenders, and the combinations that were left out, each with the reason."""
+    """The contenders, and the combinations that were left out, each with the reason.
+
+    read: the common settings, as ``section.key``, that some contender reads.
+    """
 
     contenders: tuple[Contender, ...]
     left_out: tuple[str, ...]
+    read: frozenset[str] = frozenset()
+
+    def __add__(self, other: Line) -> Line:
+        """Both together."""
+        left_out = dict.fromkeys((*self.left_out, *other.left_out))
+        return Line((*self.contenders, *other.contenders), tuple(left_out), self.read | other.read)
 
 
 def names(text: str) -> list[str]:
@@ -109,13 +133,17 @@ def line_up(
 ) -> Line:
     """All contenders: the methods, then samplers × hypergradients × schedules.
 
-    A sampler without a temperature competes once, whatever the schedules. `settings` go on top of every
-    contender that reads them.
+    A sampler without a temperature competes once, whatever the schedules. `settings`, of the sections
+    `TAKEN`, go on top of every contender that reads them. Where a method and a sampler of the same name
+    compete, the sampler's label is ``name (sampler)``.
 
     Raises:
-        UserError: nothing to compare, or a name or setting that is wrong for every contender.
+        UserError: nothing to compare, a setting of another section, or a name or setting that is wrong for
+            every contender.
     """
-    rows = [(name, {"method": name}) for name in methods]
+    settings = settings or {}
+    check_sections(settings)
+    rows: list[tuple[str, dict[str, Any]]] = [(name, {"method": name}) for name in methods]
     hypergradients = hypergradients or ("first_order",)
     schedules = schedules or ("constant:1",)
     for sampler, hypergradient, tau in itertools.product(samplers, hypergradients, schedules):
@@ -125,7 +153,8 @@ def line_up(
             "hypergradient": part(hypergradient),
         }
         HYPERGRADIENTS.check(section["hypergradient"]["name"])
-        label = [sampler] + ([hypergradient] if hypergradient != "first_order" else [])
+        known = f"{sampler} (sampler)" if sampler in methods and hypergradient == "first_order" else sampler
+        label = [known] + ([hypergradient] if hypergradient != "first_order" else [])
         temperature = schedule(tau)
         if getattr(SAMPLERS[section["sampler"]["name"]], "needs_plain_steps", False):
             section["architecture"] = {"betas": (0.0, 0.999), "weight_decay": 0.0}
@@ -135,9 +164,12 @@ def line_up(
         rows.append((" · ".join(label), section))
     found: dict[str, Contender] = {}
     left_out: dict[str, None] = {}
+    read: set[str] = set()
     for name, row in rows:
         try:
-            found.setdefault(name, Contender(name, _config(row, steps, settings or {})))
+            config, reads = _config(row, steps, settings)
+            found.setdefault(name, Contender(name, config))
+            read |= reads
         except UserError as error:
             left_out[f"{name}: {_first_problem(error)}"] = None
     if not found:
@@ -145,28 +177,60 @@ def line_up(
             "nothing to compare"
             + ("; " + "; ".join(left_out) if left_out else ": give --methods or --samplers")
         )
-    return Line(tuple(found.values()), tuple(left_out))
+    return Line(tuple(found.values()), tuple(left_out), frozenset(read))
 
 
-def _config(row: Mapping[str, Any], steps: int, settings: Mapping[str, Any]) -> Config:
-    """The configuration of one contender; what it does not read is left out of the common settings."""
+def check_sections(settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a setting is of a section that is not laid over contenders."""
+    for key, value in settings.items():
+        if key not in TAKEN:
+            why = _INSTEAD.get(key, "a search on a landscape does not read it")
+            raise UserError(f"the laboratory takes keys of {', '.join(TAKEN)}, got {key}: {why}")
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key}: a section; write {key}.KEY=VALUE, got {key}={value}")
+
+
+def check_read(settings: Mapping[str, Any], read: Collection[str]) -> None:
+    """Raise `UserError` where no contender reads a setting; read: see `Line`."""
+    for key in dotted(settings):
+        if key not in read:
+            raise UserError(f"{key}: no contender reads it; leave it out, or add one that does")
+
+
+def _config(row: Mapping[str, Any], steps: int, settings: Mapping[str, Any]) -> tuple[Config, set[str]]:
+    """The configuration of one contender, and the common settings that it reads: it has no others."""
     if row["method"] not in METHODS:
         check(row)  # says which there are
-    common = merge(LAB_SETTINGS, {"search": {"epochs": steps}}, settings)
-    reads = check(merge(row, {"search": {"epochs": steps}}))
-    if not reads.learns:
+    length = {"search": {"epochs": steps}}
+    if not check(merge(row, length)).learns:
         raise UserError("it trains no logits, so there is nothing to measure")
-    if reads.cost.name != "none":
-        row = merge(row, {"cost": {"name": "none"}})
-        reads = check(merge(row, {"search": {"epochs": steps}}))
-    silent = unused(reads)
-    kept = {
-        section: {k: v for k, v in keys.items() if f"{section}.{k}" not in silent}
-        if isinstance(keys, Mapping)
-        else keys
-        for section, keys in common.items()
-    }
-    return check(merge(row, kept))
+    row = merge(row, length, {"cost": {"name": "none"}})
+    for section, key in (("architecture", "optimizer"), ("controller", "name"), ("regularizer", "name")):
+        given = settings.get(section, {})
+        if key in given:  # it says which other keys are read
+            row = merge(row, {section: {key: given[key]} if section == "architecture" else given})
+    reads = check(row)
+    common = merge(LAB_SETTINGS)
+    if reads.controller.name != "independent":
+        common["architecture"]["learning_rate"] = CONTROLLER_LEARNING_RATE
+    silent = {*unused(reads), *_foreign(reads, settings.get("controller", {}))}
+    kept, read = {}, set()
+    for section, keys in merge(common, settings).items():
+        kept[section] = {k: v for k, v in keys.items() if f"{section}.{k}" not in silent}
+        read |= {f"{section}.{k}" for k in kept[section]}
+    return check(merge(row, kept)), read
+
+
+def _foreign(config: Config, given: Mapping[str, Any]) -> set[str]:
+    """Settings of another controller than this configuration's, as ``controller.key``."""
+    kind = CONTROLLERS[config.controller.name]
+    if not is_dataclass(kind):
+        return set()
+    return (
+        {f"controller.{key}" for key in given}
+        - {f"controller.{f.name}" for f in fields(kind)}
+        - {"controller.name"}
+    )
 
 
 def _first_problem(error: UserError) -> str:

@@ -64,7 +64,10 @@ def run(
     observe: Observe = "all",
     step_noise: float = 0.0,
 ) -> Course:
-    """S searches by one method; search s begins at the same logits whatever the method.
+    """S searches by one method. Where search s begins is drawn from a stream of its own.
+
+    The stream is the same for every method, so those with the same controller, ``architecture.initial_mean``
+    and ``initial_scale`` begin at the same logits.
 
     Args:
         contender: the method; its ``search.epochs`` are the steps.
@@ -115,8 +118,7 @@ class _Watch:
 
     def __init__(self, landscape: Landscape, policy: Policy, searches: int) -> None:
         self.landscape, self.policy = landscape, policy
-        self.truth = landscape.truth
-        self.optimal = landscape.best + 1e-9 * max(1.0, abs(landscape.worst - landscape.best))
+        self.threshold = _optimal_to(landscape)
         self.hit = torch.full((searches,), -1)
         self.index: Tensor | None = None
         self.recorded: Tensor | None = None
@@ -133,13 +135,14 @@ class _Watch:
             if self.index is None or not torch.equal(index, self.index):
                 self.loss = self.landscape.values(index)
             self.index = index
-            self.hit[(self.hit < 0) & (self.loss <= self.optimal)] = step
+            self.hit[(self.hit < 0) & (self.loss <= self.threshold)] = step
             if record:
                 self._record(step, tau, p, index)
 
     def _record(self, step: int, tau: float, p: Tensor, index: Tensor) -> None:
-        regret = self.truth.values(index) - self.truth.best
-        share = p / p.sum(dim=-1, keepdim=True)  # independent gates do not sum to one
+        truth = self.landscape.truth
+        regret = truth.values(index) - truth.best
+        share = p / p.sum(dim=-1, keepdim=True).clamp_min(1e-12)  # independent gates do not sum to one
         entropy = torch.special.entr(share).sum(dim=-1).mean(dim=-1)
         top = p.topk(min(2, p.shape[-1]), dim=-1).values
         margin = (top[..., 0] - top[..., -1]).mean(dim=-1)
@@ -198,8 +201,6 @@ def outcome(course: Course, landscape: Landscape, threshold: float) -> Outcome:
         share = (course.final == group.candidates.index("skip_connect")).double().mean(dim=-1)
         skips = float((share > SKIP_SHARE).double().mean())
     reached = course.hit >= 0
-    loss = landscape.values(course.final)
-    optimal = landscape.best + 1e-9 * max(1.0, abs(landscape.worst - landscape.best))
     quartiles = torch.quantile(final, torch.tensor([0.25, 0.5, 0.75], dtype=final.dtype)).tolist()
     return Outcome(
         course.name,
@@ -208,7 +209,7 @@ def outcome(course: Course, landscape: Landscape, threshold: float) -> Outcome:
         regret_error=float(final.std() / count**0.5) if count > 1 else float("nan"),
         regret_median=quartiles[1],
         regret_quartiles=(quartiles[0], quartiles[2]),
-        optimum=float((loss <= optimal).double().mean()),
+        optimum=float((landscape.values(course.final) <= _optimal_to(landscape)).double().mean()),
         top=float((landscape.truth.values(course.final) <= threshold).double().mean()),
         skips=skips,
         reached=float(reached.double().mean()),
@@ -218,6 +219,11 @@ def outcome(course: Course, landscape: Landscape, threshold: float) -> Outcome:
         stability=float(course.stability[-(len(course.steps) // 4 or 1) :].mean()),
         seconds=course.seconds,
     )
+
+
+def _optimal_to(landscape: Landscape) -> float:
+    """The loss up to which an architecture is an optimum of what is searched: rounding is allowed for."""
+    return landscape.best + 1e-9 * max(1.0, abs(landscape.worst - landscape.best))
 
 
 def best_percent(landscape: Landscape, seed: int = 0, sample: int = 100_000) -> float:

@@ -226,11 +226,14 @@ def _cell(found: Difference | None, count: int) -> str:
 def _spoken(found: Difference | None, row: str, column: str) -> str:
     if found is None:
         return plain(row) if row == column else f"{plain(row)} and {plain(column)}: not measured"
-    low, high = (f"{100 * v:+.3g}".replace("-", "−") for v in (found.low, found.high))
-    value = f"{100 * found.value:+.3g}".replace("-", "−")
+    value, low, high = (f"{100 * v:+.3g}".replace("-", "−") for v in (found.value, found.low, found.high))
+    ends = (
+        f"95 % interval {low} to {high}" if math.isfinite(found.high) else "too few seeds differ to say more"
+    )
+    together = "" if found.corrected == found.verdict else ", but not among so many pairs"
     return (
-        f"{plain(row)}<br>minus {plain(column)}:<br><b>{value}</b> points, 95 % interval {low} to {high}"
-        f"<br>less regret in {100 * found.wins:.0f} % of the seeds<br>{found.verdict}"
+        f"{plain(row)}<br>minus {plain(column)}:<br><b>{value}</b> points, {ends}"
+        f"<br>less regret in {100 * found.wins:.0f} % of the seeds<br>{found.verdict}{together}"
     )
 
 

@@ -22,7 +22,8 @@ PREFERRED_POINT = "leaning"
 class Difference(NamedTuple):
     """Regret of one contender minus that of another, with its 95 % interval; below 0 the first is better.
 
-    wins: share of the seeds in which the first is better. verdict: "better", "worse", "undecided".
+    wins: share of the seeds in which the first is better. verdict: "better", "worse", "undecided", of this
+    pair by itself; corrected: the same with the correction for all pairs (`comparison.holm`).
     """
 
     value: float
@@ -30,11 +31,14 @@ class Difference(NamedTuple):
     high: float
     wins: float
     verdict: str
+    corrected: str
 
     def turned(self) -> Difference:
         """The same pair, the second first."""
-        verdict = {"better": "worse", "worse": "better"}.get(self.verdict, self.verdict)
-        return Difference(-self.value, -self.high, -self.low, 1 - self.wins, verdict)
+        other = {"better": "worse", "worse": "better", "undecided": "undecided"}
+        return Difference(
+            -self.value, -self.high, -self.low, 1 - self.wins, other[self.verdict], other[self.corrected]
+        )
 
 
 class ScheduleRow(NamedTuple):
@@ -96,11 +100,16 @@ def ranked(study: Row) -> list[Row]:
 
 
 def differences(study: Row) -> dict[tuple[str, str], Difference]:
-    """Every measured pair in both orders."""
+    """Every measured pair in both orders. An interval without ends goes to infinity on both sides."""
     found = {}
     for row in study["comparisons"]:
-        if None not in (row["difference"], row["low"], row["high"], row["wins"]):
-            difference = Difference(row["difference"], row["low"], row["high"], row["wins"], row["verdict"])
+        low, high = row["low"], row["high"]
+        if low is None and high is None:
+            low, high = -math.inf, math.inf
+        if None not in (row["difference"], low, high, row["wins"]):
+            difference = Difference(
+                row["difference"], low, high, row["wins"], row["verdict"], row["verdict_holm"]
+            )
             found[row["first"], row["second"]] = difference
             found[row["second"], row["first"]] = difference.turned()
     return found
@@ -109,11 +118,11 @@ def differences(study: Row) -> dict[tuple[str, str], Difference]:
 def level_with(
     name: str, others: Iterable[str], pairs: Mapping[tuple[str, str], Difference]
 ) -> tuple[str, ...]:
-    """Those of the others that cannot be told from `name`: the pair is undecided, or was not measured."""
+    """Those of the others that cannot be told from `name`, all pairs considered, or were not compared."""
     return tuple(
         other
         for other in others
-        if other != name and ((name, other) not in pairs or pairs[name, other].verdict == "undecided")
+        if other != name and ((name, other) not in pairs or pairs[name, other].corrected == "undecided")
     )
 
 

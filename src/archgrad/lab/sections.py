@@ -164,6 +164,7 @@ def _searches(study: Row, panels: list[Panel]) -> dict[str, Any]:
         "axis": axis,
         "skips": any(row.outcome["skips"] is not None for row in rows),
         "seeds": rows[0].outcome["searches"],
+        "pairs": study["pairs_tested"],
         "legend": legend("searches", order, order[: figures.EMPHASISED]),
         "curves": curves,
         "matrix": matrix,
@@ -268,6 +269,7 @@ def _schedules(study: Row, panels: list[Panel]) -> dict[str, Any]:
         "rows": rows,
         "axis": axis,
         "skips": any(row.outcome["skips"] is not None for row in rows),
+        "pairs": study["pairs_tested"],
         "best": {next(r for r in rows if r.best).outcome["name"] for rows in by_sampler.values()},
         "legend": legend("schedules", order, best_schedules(study, figures.EMPHASISED)),
     }

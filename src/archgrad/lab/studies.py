@@ -1,7 +1,7 @@
 """The studies of the laboratory as one document of plain values: what is written, drawn and printed.
 
 ``{"landscape", "settings", "left_out", "estimators": [...], "searches": study, "schedules": study}`` where
-a study is ``{"outcomes": [...], "curves": {...}, "comparisons": [...]}``.
+a study is ``{"outcomes": [...], "curves": {...}, "comparisons": [...], "pairs_tested": n}``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archgrad.errors import UserError
 from archgrad.lab.comparison import compare
-from archgrad.lab.contenders import Contender, line_up
+from archgrad.lab.contenders import Contender, Line, check_read, line_up
 from archgrad.lab.convergence import Course, best_percent, outcome, run
 from archgrad.lab.estimators import estimate, points
 from archgrad.landscapes.build import build
@@ -49,12 +49,14 @@ _SCORES = (
 class LabSettings:
     """What is asked of the laboratory.
 
-    methods, samplers, hypergradients, schedules: see `contenders.line_up`; all empty: every sampler that
-        has a gradient, and the score functions with gumbel_max.
+    methods, samplers, hypergradients, schedules: see `contenders.line_up`; without methods and samplers:
+        every sampler that has a gradient, and the score functions with gumbel_max. The study "schedules" is
+        of samplers, gumbel_softmax and straight_through if none are given; methods have a schedule of
+        their own.
     landscape, landscape_settings, noise: see `landscapes.build.build`.
     seeds: searches per method. steps: of each. draws: per estimate. seed: root of all random streams.
     studies: some of `STUDIES`. observe, step_noise: see `landscapes.task.LandscapeTask`.
-    overrides: configuration keys laid over every contender that reads them.
+    overrides: configuration keys laid over every contender that reads them; see `contenders.TAKEN`.
     """
 
     methods: Sequence[str] = ()
@@ -78,48 +80,73 @@ def study(settings: LabSettings, progress: Progress | None = None) -> dict[str, 
     """Do the studies that are asked for.
 
     Raises:
-        UserError: anything wrong with the settings.
+        UserError: anything wrong with the settings, or nothing to measure.
         WorkError: a search diverged.
     """
-    for name in settings.studies:
-        if name not in STUDIES:
-            raise UserError(f"unknown study {name!r}; known: {', '.join(STUDIES)}")
+    _check_studies(settings)
     progress = progress or Silent()
     landscape = build(settings.landscape, settings.noise, **settings.landscape_settings)
-    contenders, left_out = _contenders(settings)
+    line = _contenders(settings) if set(settings.studies) - {"schedules"} else Line((), ())
+    scheduled = _scheduled(settings) if "schedules" in settings.studies else Line((), ())
+    both = line + scheduled
+    check_read(settings.overrides, both.read)
+    independent = [c for c in line.contenders if c.config.controller.name == "independent"]
+    if set(settings.studies) == {"estimators"} and not independent:
+        raise UserError(
+            "the study estimators needs a contender with independent logits, and there is none: give others "
+            "in --methods or --samplers, or --study searches"
+        )
     document: dict[str, Any] = {
         "landscape": _described(landscape, settings),
         "settings": asdict(settings),
-        "left_out": left_out,
+        "left_out": list(both.left_out),
     }
     if "estimators" in settings.studies:
-        document["estimators"] = _estimators(contenders, landscape, settings, progress)
+        document["estimators"] = _estimators(independent, landscape, settings, progress)
     if "searches" in settings.studies:
-        document["searches"] = _searches(contenders, landscape, settings, progress, "searches")
+        document["searches"] = _searches(line.contenders, landscape, settings, progress, "searches")
     if "schedules" in settings.studies:
-        line = line_up(
-            samplers=settings.samplers or _SCHEDULED,
-            schedules=settings.schedules or SCHEDULES_COMPARED,
-            steps=settings.steps,
-            settings=settings.overrides,
-        )
-        document["schedules"] = _searches(line.contenders, landscape, settings, progress, "schedules")
+        document["schedules"] = _searches(scheduled.contenders, landscape, settings, progress, "schedules")
     return document
 
 
-def _contenders(settings: LabSettings) -> tuple[tuple[Contender, ...], list[str]]:
+def _check_studies(settings: LabSettings) -> None:
+    if not settings.studies:
+        raise UserError(f"wanted a study (--study), one or more of: {', '.join(STUDIES)}; got none")
+    for name in settings.studies:
+        if name not in STUDIES:
+            raise UserError(f"unknown study {name!r}; known: {', '.join(STUDIES)}")
+    if settings.hypergradients and not settings.samplers:
+        raise UserError("--hypergradients need --samplers to go with, e.g. --samplers gumbel_max")
+    if settings.schedules and settings.methods and not settings.samplers:
+        raise UserError("--schedules need --samplers to go with: methods have a schedule of their own")
+    if "schedules" in settings.studies and settings.methods and not settings.samplers:
+        raise UserError(
+            "the study schedules is of samplers, and methods have a schedule of their own: give --samplers"
+        )
+
+
+def _scheduled(settings: LabSettings) -> Line:
+    return line_up(
+        samplers=settings.samplers or _SCHEDULED,
+        hypergradients=settings.hypergradients,
+        schedules=settings.schedules or SCHEDULES_COMPARED,
+        steps=settings.steps,
+        settings=settings.overrides,
+    )
+
+
+def _contenders(settings: LabSettings) -> Line:
     common: dict[str, Any] = {"steps": settings.steps, "settings": settings.overrides}
     if settings.methods or settings.samplers:
-        line = line_up(
+        return line_up(
             settings.methods, settings.samplers, settings.hypergradients, settings.schedules, **common
         )
-        return line.contenders, list(line.left_out)
-    if settings.hypergradients:
-        raise UserError("--hypergradients need --samplers to go with, e.g. --samplers gumbel_max")
     samplers = [_NOISY if name == "noisy_gumbel_softmax" else name for name in SAMPLERS]
     plain = line_up(samplers=samplers, schedules=settings.schedules, **common)
-    scores = line_up(samplers=["gumbel_max"], hypergradients=_SCORES, **common)
-    return (*plain.contenders, *scores.contenders), []
+    return plain + line_up(
+        samplers=["gumbel_max"], hypergradients=_SCORES, schedules=settings.schedules, **common
+    )
 
 
 def _described(landscape: Landscape, settings: LabSettings) -> dict[str, Any]:
@@ -142,11 +169,10 @@ def _estimators(
     contenders: Sequence[Contender], landscape: Landscape, settings: LabSettings, progress: Progress
 ) -> list[dict[str, Any]]:
     where = points(landscape, settings.seed)
-    chosen = [c for c in contenders if c.config.controller.name == "independent"]
     rows: list[dict[str, Any]] = []
-    with Shown(progress, "estimators", len(where) * len(chosen)):
+    with Shown(progress, "estimators", len(where) * len(contenders)):
         for point, logits in where.items():
-            for contender in chosen:
+            for contender in contenders:
                 found = estimate(
                     contender,
                     landscape,
@@ -186,10 +212,12 @@ def _searches(
             found = outcome(course, landscape, threshold)
             outcomes.append({**asdict(found), "settings": contender.config.document()})
             progress.update(len(courses), f"{found.name}: regret {found.regret:.4f}")
+    comparisons = [asdict(c) for c in compare(courses, settings.seed)]
     return {
         "outcomes": outcomes,
         "curves": {course.name: _curves(course) for course in courses},
-        "comparisons": [asdict(c) for c in compare(courses, settings.seed)],
+        "comparisons": comparisons,
+        "pairs_tested": len(comparisons),
     }
 
 

@@ -7,7 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archgrad.lab.findings import ranked
+from archgrad.lab.comparison import LEAST_SEEDS
+from archgrad.lab.findings import differences, level_with, ranked
+from archgrad.lab.verdict import tested
 
 
 def text(document: Mapping[str, Any]) -> str:
@@ -26,23 +28,21 @@ def text(document: Mapping[str, Any]) -> str:
 def verdict(study: Mapping[str, Any]) -> str:
     """Who has least regret, and who cannot be told from it."""
     ordered = ranked(study)
-    best = ordered[0]["name"]
-    level = []
-    for row in study["comparisons"]:
-        if best in (row["first"], row["second"]) and row["verdict"] == "undecided":
-            level.append(row["second"] if row["first"] == best else row["first"])
+    best, seeds = ordered[0]["name"], ordered[0]["searches"]
     if len(ordered) == 1:
         return f"{best}: mean regret {100 * ordered[0]['regret']:.3f} points"
+    level = level_with(best, [row["name"] for row in ordered], differences(study))
     if not level:
-        return f"least regret: {best}, better than every other (paired bootstrap, 95 %)"
+        return f"least regret: {best}, better than every other ({tested(study)})"
     shown = ", ".join(level[:6]) + (f" and {len(level) - 6} more" if len(level) > 6 else "")
-    return f"least regret: {best}; not to be told from it (paired bootstrap, 95 %): {shown}"
+    few = f"; fewer than {LEAST_SEEDS} seeds decide nothing" if seeds < LEAST_SEEDS else ""
+    return f"least regret: {best}; not to be told from it ({tested(study)}{few}): {shown}"
 
 
 def csv_files(document: Mapping[str, Any]) -> dict[str, str]:
     """File name -> content: a table each for estimators, outcomes, comparisons and curves."""
     files = {}
-    if "estimators" in document:
+    if document.get("estimators"):
         files["estimators.csv"] = _csv(document["estimators"])
     for title in ("searches", "schedules"):
         if title not in document:
@@ -75,20 +75,32 @@ def csv_files(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _estimators(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "estimators: no contender has independent logits, so there is no gradient to compare"
     width = max(len(r["name"]) for r in rows)
     lines = []
     for point in dict.fromkeys(r["point"] for r in rows):
         lines.append(
             f"estimators at {point!r} logits, {rows[0]['draws']:,} draws, relative to the exact gradient"
         )
-        titles = ("τ", 6), ("bias", 7), ("±", 6), ("variance", 10), ("MSE", 10), ("cosine", 7), ("of mean", 8)
+        titles = (
+            ("τ", 6),
+            ("bias", 7),
+            ("±", 6),
+            ("p of 0", 7),
+            ("variance", 10),
+            ("MSE", 10),
+            ("cosine", 7),
+            ("of mean", 8),
+        )
         lines.append(" " * width + "".join(f" {title:>{size}}" for title, size in titles))
         for r in rows:
             if r["point"] == point:
                 tau = "–" if r["tau"] is None else f"{r['tau']:g}"
                 lines.append(
                     f"{r['name']:<{width}} {tau:>6} {r['bias']:>7.3f} {r['bias_error']:>6.3f} "
-                    f"{r['variance']:>10.3g} {r['mse']:>10.3g} {r['cosine']:>7.3f} {r['mean_cosine']:>8.3f}"
+                    f"{r['bias_p']:>7.2g} {r['variance']:>10.3g} {r['mse']:>10.3g} {r['cosine']:>7.3f} "
+                    f"{r['mean_cosine']:>8.3f}"
                 )
         lines.append("")
     return "\n".join(lines).rstrip()

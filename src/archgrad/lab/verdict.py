@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from archgrad.lab.comparison import LEAST_SEEDS
 from archgrad.lab.findings import (
     EXACT,
     Difference,
@@ -19,6 +20,8 @@ from archgrad.lab.findings import (
 from archgrad.report.quantities import percent
 
 _NAMED = 5  # names in a sentence, at most
+_BIASED = 0.01
+"""Where an estimator without a bias would look so biased more rarely than this, it is called biased."""
 _USUAL = "constant:1"
 """The schedule that a recommendation is measured against."""
 
@@ -50,14 +53,22 @@ def searches(study: Row) -> list[str]:
     level = level_with(best["name"], [o["name"] for o in order], pairs)
     said = [f"Of {len(order)} contenders {best['name']} ends with the least {end}, {share}."]
     if level:
-        said.append(f"Not to be told from it: {listed(level)}.")
+        said.append(f"Not to be told from it: {listed(level)} ({tested(study)}).")
     behind = next((o["name"] for o in order[1:] if o["name"] not in level), None)
     if behind is not None:
         who = f"The next, {behind}," if not level else f"The first that is clearly behind, {behind},"
-        said.append(f"{who} has {more(pairs[behind, best['name']])}.")
+        why = "" if level else f" ({tested(study)})"
+        said.append(f"{who} has {more(pairs[behind, best['name']])}{why}.")
     elif len(level) + 1 == len(order):
-        said.append("More seeds are needed to rank them.")
+        few = f": fewer than {LEAST_SEEDS} decide nothing" if seeds < LEAST_SEEDS else ""
+        said.append(f"More seeds are needed to rank them{few}.")
     return said
+
+
+def tested(study: Row) -> str:
+    """By which test contenders are told from the best, in a few words."""
+    count = study["pairs_tested"]
+    return f"paired bootstrap, 5 %, corrected for {plural(count, 'pair', 'pairs')}"
 
 
 def estimators(rows: Sequence[Row]) -> list[str]:
@@ -80,7 +91,7 @@ def estimators(rows: Sequence[Row]) -> list[str]:
             f"{best['mse']:.3g} times the squared gradient (bias {number(best['bias'], 2)}, "
             f"variance {number(best['variance'], 3)})."
         )
-        unbiased = [r for r in rest if r["bias"] is not None and is_unbiased(r)]
+        unbiased = [r for r in rest if is_unbiased(r)]
         if unbiased and unbiased[0] is not best:
             row = unbiased[0]
             said.append(f"Without a measurable bias the least is that of {row['name']}: {row['mse']:.3g}.")
@@ -102,15 +113,15 @@ def schedules(study: Row) -> list[str]:
             text += f"; not to be told from it: {listed(level)}"
         usual = next((r.outcome["name"] for r in rows if r.schedule == _USUAL and not r.best), None)
         gap = pairs.get((usual, best.outcome["name"])) if usual else None
-        if gap is not None and gap.verdict == "worse":
+        if gap is not None and gap.corrected == "worse":
             text += f"; {_USUAL} has {more(gap)}"
         said.append(f"{text}.")
     return said
 
 
 def is_unbiased(row: Row) -> bool:
-    """Whether the bias is within two of its standard errors of 0."""
-    return row["bias"] is not None and row["bias"] <= 2 * (row["bias_error"] or 0.0)
+    """Whether the draws leave it open that there is no bias: of unbiased ones 1 % will seem biased."""
+    return row["bias_p"] is not None and row["bias_p"] > _BIASED
 
 
 def points(value: float | None, error: float | None = None) -> str:
