@@ -56,6 +56,10 @@ SCORE = {"name": "score_function"}
         ({"method": "proxyless", "architecture": {"weight_decay": 0.1}}, "architecture.weight_decay"),
         ({"method": "proxyless", "architecture": {"betas": (0.5, 0.9)}}, "architecture.betas"),
         ({"method": "enas", "sampler": {"name": "two_path"}}, "controller.name"),
+        (
+            {"method": "proxyless", "regularizer": {"name": "exploration_bonus", "strength": 0.1}},
+            "regularizer.name: 'two_path' moves two logits",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(given, message):

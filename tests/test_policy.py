@@ -12,6 +12,7 @@ from archgrad.controllers.independent import Independent
 from archgrad.controllers.lstm import LSTM
 from archgrad.errors import UserError
 from archgrad.policy import Policy
+from archgrad.samplers.binary_concrete import BinaryConcrete
 from archgrad.samplers.gumbel_max import GumbelMax
 from archgrad.samplers.straight_through import StraightThrough
 from archgrad.samplers.uniform import Uniform
@@ -167,6 +168,15 @@ def test_a_hard_sampler_keeps_one_candidate_active_under_an_lstm():
     assert second.weights.shape == (1, 2)
     gradient = torch.autograd.grad(first.weights[1].square().sum(), theta, allow_unused=True)
     assert float(gradient[0].abs().sum()) > 0  # the second choice reaches back to what the LSTM began with
+
+
+def test_what_ran_of_a_batch_is_joined_row_by_row():
+    p = policy("lstm", BinaryConcrete(hard=True))
+    theta = [torch.stack([t.detach(), t.detach()]) for t in theta_of(p)]
+    first, second = p.draw(theta, 1.0, generator())
+    assert first.ran.shape == first.weights.shape == (2, 2, 3)
+    assert second.ran.shape == (2, 1, 2)
+    assert bool(first.ran[first.weights > 0].all())
 
 
 def test_a_sampler_without_log_prob_is_named():

@@ -116,6 +116,8 @@ def plain_step_problems(config: Config) -> list[str]:
         problems.append(f"architecture.weight_decay: {sampler!r} moves two logits of a choice; set it to 0")
     if logits.optimizer == "adam" and logits.betas[0]:
         problems.append(f"architecture.betas: {sampler!r} moves two logits of a choice; write [0.0, 0.999]")
+    if config.regularizer.name != "none":
+        problems.append(f"regularizer.name: {sampler!r} moves two logits of a choice; leave it out")
     if config.controller.name != "independent":
         problems.append(f"controller.name: {sampler!r} rescales logits, so they must be 'independent'")
     return problems

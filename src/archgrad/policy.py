@@ -102,11 +102,12 @@ def _grouped(parts: Sequence[Sample], groups: Sequence[Group]) -> list[Sample]:
     for group in groups:
         rows = parts[start : start + len(group.names)]
         start += len(rows)
-        active = [row.active for row in rows]
+        active, ran = [row.active for row in rows], [row.ran for row in rows if row.ran is not None]
         found.append(
             rows[0]._replace(
                 weights=torch.cat([row.weights for row in rows], dim=-2),
                 active=None if None in active else tuple(a for one in active if one for a in one),
+                ran=torch.cat(ran, dim=-2) if len(ran) == len(rows) else None,
             )
         )
     return found
