@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from archgrad.errors import UserError
-from archgrad.lab.comparison import compare, interval
+from archgrad.lab.comparison import compare
 from archgrad.lab.contenders import line_up, names, part, schedule
 from archgrad.lab.convergence import best_percent, outcome, run
 from archgrad.lab.estimators import estimate, points
@@ -131,7 +131,7 @@ def test_an_estimate_equals_its_enumeration():
     scale = float(exact.square().sum())
     assert found.mse == pytest.approx(mse / scale, rel=0.02)
     assert found.variance == pytest.approx(mse / scale, rel=0.02)
-    assert found.bias < 4 * found.bias_error
+    assert found.bias_p > 0.01
     assert found.mean_cosine > 0.99
 
 
@@ -143,8 +143,8 @@ def test_the_softmax_is_exact_and_a_biased_estimator_is_seen_to_be():
     assert exact.variance < 1e-8
     biased = estimate(one("straight_through"), land, logits, draws=20_000, tau=0.5)
     assert biased.bias > 10 * biased.bias_error
-    unbiased = estimate(one("reinmax"), land, logits, draws=20_000)
-    assert unbiased.bias < 4 * unbiased.bias_error
+    assert biased.bias_p < 1e-9
+    assert estimate(one("reinmax"), land, logits, draws=20_000).bias_p > 0.01
 
 
 def test_gates_that_did_not_run_have_no_gradient_when_only_active_ones_are_observed():
@@ -167,18 +167,6 @@ def test_an_offset_of_the_losses_changes_nothing_when_only_active_gates_are_obse
         assert a.mse == pytest.approx(b.mse, rel=1e-3, abs=1e-9)
         assert a.mean_cosine == pytest.approx(b.mean_cosine, abs=1e-3)
     assert a.bias < 1e-4  # the softmax runs every candidate, so it stays exact
-
-
-def test_a_moving_average_is_warm_when_it_is_measured():
-    land = landscape()
-    logits = points(land, 0)["undecided"]
-    rows = {
-        name: estimate(one("gumbel_max", name), land, logits, draws=5_000)
-        for name in ("score_function(baseline=none)", "score_function(baseline=moving_average)")
-    }
-    none, moving = rows.values()
-    assert moving.variance < 0.5 * none.variance
-    assert moving.bias < 5 * moving.bias_error
 
 
 def test_too_few_draws_are_refused():
@@ -274,20 +262,6 @@ def test_no_search_is_refused():
 
 
 # ---- comparison
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    generator = torch.Generator().manual_seed(0)
-    covered = 0
-    for seed in range(200):
-        low, high = interval(torch.randn(60, generator=generator, dtype=torch.float64) + 1.0, seed)
-        covered += low <= 1.0 <= high
-    assert 180 <= covered <= 199  # 95 % of 200, three standard deviations and the bootstrap's own shortness
-
-
-def test_equal_values_have_no_width():
-    assert interval(torch.full((7,), 0.25)) == (0.25, 0.25)
-    assert interval(torch.tensor([0.5])) == (0.5, 0.5)
 
 
 def test_pairs_are_compared_seed_by_seed():

@@ -141,6 +141,21 @@ def line_up(
         UserError: nothing to compare, a setting of another section, or a name or setting that is wrong for
             every contender.
     """
+    line = those_that_fit(methods, samplers, hypergradients, schedules, steps=steps, settings=settings)
+    check_any(line)
+    return line
+
+
+def those_that_fit(
+    methods: Sequence[str] = (),
+    samplers: Sequence[str] = (),
+    hypergradients: Sequence[str] = (),
+    schedules: Sequence[str] = (),
+    *,
+    steps: int,
+    settings: Mapping[str, Any] | None = None,
+) -> Line:
+    """As `line_up`, but perhaps nobody."""
     settings = settings or {}
     check_sections(settings)
     rows: list[tuple[str, dict[str, Any]]] = [(name, {"method": name}) for name in methods]
@@ -172,12 +187,14 @@ def line_up(
             read |= reads
         except UserError as error:
             left_out[f"{name}: {_first_problem(error)}"] = None
-    if not found:
-        raise UserError(
-            "nothing to compare"
-            + ("; " + "; ".join(left_out) if left_out else ": give --methods or --samplers")
-        )
     return Line(tuple(found.values()), tuple(left_out), frozenset(read))
+
+
+def check_any(line: Line) -> None:
+    """Raise `UserError` where nobody competes."""
+    if not line.contenders:
+        why = "; ".join(line.left_out)
+        raise UserError("nothing to compare" + (f"; {why}" if why else ": give --methods or --samplers"))
 
 
 def check_sections(settings: Mapping[str, Any]) -> None:

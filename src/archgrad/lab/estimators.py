@@ -184,17 +184,21 @@ def estimate(
 def no_bias(distance: float, covariance: Tensor) -> float:
     """p-value of a squared distance ‖x‖² of a mean x ~ N(0, Σ): P(‖x‖² ≥ distance); covariance: Σ [N, N].
 
-    ‖x‖² is a sum of squares of N(0, λ_i), λ_i the eigenvalues of Σ; in its place stands the multiple of a
-    χ² that has its mean Σ λ_i and its variance 2 Σ λ_i².
+    ‖x‖² is a sum of squares of N(0, λ_i), λ_i the eigenvalues of Σ; in its place stands the shifted multiple
+    of a χ² that has its mean, variance and skewness, functions of c_j = Σ λ_i^j.
 
-    Source: Satterthwaite 1946 (doi 10.2307/3002019).
+    Source: Imhof 1961 (doi 10.1093/biomet/48.3-4.419), after Pearson 1959.
     """
     from scipy.stats import chi2
 
-    trace, square = float(covariance.trace()), float(covariance.square().sum())
-    if square <= 0.0:
+    if float(covariance.norm()) == 0.0:
         return 0.0 if distance > 0 else 1.0
-    return float(chi2.sf(distance * trace / square, trace**2 / square))
+    eigenvalues = torch.linalg.eigvalsh(covariance / covariance.trace()).clamp_min(0.0)
+    c1, c2, c3 = (float((eigenvalues**j).sum()) for j in (1, 2, 3))
+    degrees = c2**3 / c3**2
+    return float(
+        chi2.sf((distance / float(covariance.trace()) - c1) * (degrees / c2) ** 0.5 + degrees, degrees)
+    )
 
 
 def _warm(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archgrad.errors import UserError
 from archgrad.lab.comparison import compare
-from archgrad.lab.contenders import Contender, Line, check_read, line_up
+from archgrad.lab.contenders import Contender, Line, check_any, check_read, line_up, those_that_fit
 from archgrad.lab.convergence import Course, best_percent, outcome, run
 from archgrad.lab.estimators import estimate, points
 from archgrad.landscapes.build import build
@@ -143,10 +143,12 @@ def _contenders(settings: LabSettings) -> Line:
             settings.methods, settings.samplers, settings.hypergradients, settings.schedules, **common
         )
     samplers = [_NOISY if name == "noisy_gumbel_softmax" else name for name in SAMPLERS]
-    plain = line_up(samplers=samplers, schedules=settings.schedules, **common)
-    return plain + line_up(
+    plain = those_that_fit(samplers=samplers, schedules=settings.schedules, **common)
+    line = plain + those_that_fit(
         samplers=["gumbel_max"], hypergradients=_SCORES, schedules=settings.schedules, **common
     )
+    check_any(line)
+    return line
 
 
 def _described(landscape: Landscape, settings: LabSettings) -> dict[str, Any]:
