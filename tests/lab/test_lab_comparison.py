@@ -82,6 +82,19 @@ def test_of_normal_values_it_is_students_test():
     assert np.abs(np.array(high) - wanted.confidence_interval().high).max() < 0.01
 
 
+def test_it_is_the_bootstrap_done_by_hand():
+    values = exponential(torch.Generator().manual_seed(7), 0.7, (9, 1)) - 0.4
+    drawn = np.random.default_rng(1).choice(values.numpy()[:, 0], size=(100_000, 9))
+    centre, spread = drawn.mean(axis=1) - float(values.mean()), drawn.std(axis=1, ddof=1) / 3
+    with np.errstate(divide="ignore"):
+        t = np.abs(centre) / spread
+    own = float(values.std()) / 3
+    low, high, p = studentised(values, resamples=99_999)
+    assert p[0] == pytest.approx(np.mean(t >= abs(float(values.mean())) / own), rel=0.05)
+    half = np.quantile(t, 0.95) * own
+    assert (low[0], high[0]) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03 * half)
+
+
 def test_a_column_does_not_know_its_neighbours():
     values = torch.rand(20, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     values[:, 1] = 0.25

@@ -33,7 +33,7 @@ def ended(final, steps=8, **changes):
 
 def misleading():
     """Searched: least loss at (0, 0). In truth that is the third best, and (1, 1) the best."""
-    truth = MultilinearLandscape(torch.tensor([[0.3, 0.2], [0.4, 0.1]], dtype=torch.float64))
+    truth = MultilinearLandscape(torch.tensor([[0.3, 0.2], [0.4, 0.05]], dtype=torch.float64))
     table = torch.tensor([[0.1, 0.2], [0.4, 0.3]], dtype=torch.float64)
     return MultilinearLandscape(table, truth.groups[0], truth=truth)
 
@@ -48,7 +48,7 @@ def test_what_is_hit_is_the_optimum_of_what_is_searched_and_regret_is_in_truth()
         assert step == 0 or course.stability[course.steps.index(step), search] < 1  # it came there then
     found = outcome(course, land, threshold=0.15)
     assert (found.optimum, found.reached) == (1.0, 1.0)
-    assert found.regret == pytest.approx(0.2)
+    assert found.regret == pytest.approx(0.25)
     assert found.steps_to_optimum == float(course.hit.double().median())
 
 
