@@ -66,9 +66,9 @@ def test_what_the_words_say_of_the_numbers() -> None:
         assert max(biases) - min(biases) < 0.03
     at_one = estimators["at_one"]
     for name in ("straight_through", "gumbel_rao", "reinmax", "decoupled_straight_through"):
-        views = [at_one[name][view] for view in ("all", "centred", "drawn")]
-        assert [v["cosine"] for v in views] == sorted((v["cosine"] for v in views), reverse=True)
-        assert views[0]["bias"] < min(views[1]["bias"], views[2]["bias"])
-    for view in ("all", "drawn", "centred"):
-        gate, score = at_one["score_gate"][view], at_one["score_function, no baseline"][view]
-        assert gate["variance"] == pytest.approx(score["variance"], rel=1e-4)
+        all_gates, drawn = at_one[name]["all"], at_one[name]["drawn"]
+        assert all_gates["cosine"] > 2 * drawn["cosine"]
+        assert all_gates["bias"] < drawn["bias"]
+    gate, score = at_one["score_gate"], at_one["score_function, no baseline"]
+    assert gate["all"]["variance"] == pytest.approx(score["all"]["variance"], rel=1e-4)
+    assert gate["drawn"]["variance"] < gate["all"]["variance"] / 4  # without the offset far less noisy
