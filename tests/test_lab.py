@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -406,3 +407,19 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="something else"):
         lab_run(settings, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_landscape_cannot_give_is_left_out_before_the_work():
+    settings = LabSettings(
+        samplers=["softmax", "straight_through(unselected=scalar)"],
+        landscape="separable",
+        landscape_settings=SMALL,
+        seeds=8,
+        steps=2,
+        studies=["searches"],
+    )
+    document = study(settings)
+    assert [o["name"] for o in document["searches"]["outcomes"]] == ["softmax"]
+    assert any("unselected=scalar" in line and "no output" in line for line in document["left_out"])
+    with pytest.raises(UserError, match="no output"):
+        study(replace(settings, samplers=settings.samplers[1:]))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from archgrad.errors import UserError
-from archgrad.lab.contenders import CONTROLLER_LEARNING_RATE, LAB_SETTINGS, line_up
+from archgrad.lab.contenders import LAB_SETTINGS, line_up
 from archgrad.lab.studies import LabSettings, study
 from archgrad.lab.tables import csv_files, text
 
@@ -83,16 +83,10 @@ def test_a_key_that_one_of_several_lines_reads_is_taken():
     assert any("softmax" in line for line in document["left_out"])
 
 
-def test_a_controller_learns_at_a_rate_of_its_own():
+def test_a_given_rate_wins_over_that_of_the_laboratory():
     enas, gdas = line_up(methods=["enas", "gdas"], steps=2).contenders
-    assert enas.config.document()["architecture"]["learning_rate"] == CONTROLLER_LEARNING_RATE == 0.005
-    usual = LAB_SETTINGS["architecture"]["learning_rate"]
-    assert gdas.config.document()["architecture"]["learning_rate"] == usual == 0.05
-    settings = {"controller": {"name": "lstm"}}
-    (mine,) = line_up(
-        samplers=["gumbel_max"], hypergradients=["score_function"], steps=2, settings=settings
-    ).contenders
-    assert mine.config.architecture.learning_rate == CONTROLLER_LEARNING_RATE
+    rates = {c.config.document()["architecture"]["learning_rate"] for c in (enas, gdas)}
+    assert rates == {LAB_SETTINGS["architecture"]["learning_rate"]} == {0.05}
     faster = line_up(methods=["enas"], steps=2, settings={"architecture": {"learning_rate": 0.3}})
     assert faster.contenders[0].config.architecture.learning_rate == 0.3
     assert LAB_SETTINGS["architecture"]["learning_rate"] == 0.05  # a table that stays as it is

@@ -25,8 +25,6 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What differs from the presets on a landscape: there are no weights to warm up, a search is a few hundred
 steps, and a decay of the logits would add its own pull to a loss whose differences are small."""
-CONTROLLER_LEARNING_RATE = 0.005
-"""In place of that where a controller emits the logits: the optimizer moves the weights of a network then."""
 TAKEN = ("architecture", "regularizer", "controller")
 """Sections whose keys may be laid over all contenders."""
 _INSTEAD = {
@@ -227,12 +225,9 @@ def _config(row: Mapping[str, Any], steps: int, settings: Mapping[str, Any]) -> 
         if key in given:  # it says which other keys are read
             row = merge(row, {section: {key: given[key]} if section == "architecture" else given})
     reads = check(row)
-    common = merge(LAB_SETTINGS)
-    if reads.controller.name != "independent":
-        common["architecture"]["learning_rate"] = CONTROLLER_LEARNING_RATE
     silent = {*unused(reads), *_foreign(reads, settings.get("controller", {}))}
     kept, read = {}, set()
-    for section, keys in merge(common, settings).items():
+    for section, keys in merge(LAB_SETTINGS, settings).items():
         kept[section] = {k: v for k, v in keys.items() if f"{section}.{k}" not in silent}
         read |= {f"{section}.{k}" for k in kept[section]}
     return check(merge(row, kept)), read

@@ -7,7 +7,7 @@ a study is ``{"outcomes": [...], "curves": {...}, "comparisons": [...], "pairs_t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -88,7 +88,9 @@ def study(settings: LabSettings, progress: Progress | None = None) -> dict[str, 
     landscape = build(settings.landscape, settings.noise, **settings.landscape_settings)
     line = _contenders(settings) if set(settings.studies) - {"schedules"} else Line((), ())
     scheduled = _scheduled(settings) if "schedules" in settings.studies else Line((), ())
+    line, scheduled = (_tried(found, landscape, settings.observe) for found in (line, scheduled))
     both = line + scheduled
+    check_any(both)
     check_read(settings.overrides, both.read)
     independent = [c for c in line.contenders if c.config.controller.name == "independent"]
     if set(settings.studies) == {"estimators"} and not independent:
@@ -149,6 +151,22 @@ def _contenders(settings: LabSettings) -> Line:
     )
     check_any(line)
     return line
+
+
+def _tried(line: Line, landscape: Landscape, observe: Observe) -> Line:
+    """Those that can take a step on this landscape; an hour's work must not end at the last of them."""
+    fit: list[Contender] = []
+    left_out = list(line.left_out)
+    for contender in line.contenders:
+        search = contender.config.search.model_copy(update={"epochs": 1})
+        step = replace(contender, config=contender.config.model_copy(update={"search": search}))
+        try:
+            run(step, landscape, searches=2, observe=observe)
+        except UserError as error:
+            left_out.append(f"{contender.name}: {error}")
+        else:
+            fit.append(contender)
+    return replace(line, contenders=tuple(fit), left_out=tuple(left_out))
 
 
 def _described(landscape: Landscape, settings: LabSettings) -> dict[str, Any]:
