@@ -5,7 +5,7 @@ gates observed and with those of candidates that ran only (what a network shows)
 shared weights. Curves are not kept, only how the searches ended.
 
     python benchmarks/lab.py                 # everything
-    python benchmarks/lab.py estimators      # one of: estimators, samplers, methods, schedules
+    python benchmarks/lab.py estimators      # one of: estimators, samplers, methods, enas, schedules
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from archgrad.lab.studies import LabSettings, study
 from archgrad.lab.tables import text
 from archgrad.progress import for_this_terminal
 
+STUDIES = ["estimators", "samplers", "methods", "enas", "schedules"]
 METHODS = ["darts", "snas", "gdas", "reinmax", "drnas", "proxyless", "dsnas", "fairdarts"]
 CIFAR10 = LabSettings(seeds=1000, steps=400)
 CIFAR100 = replace(
@@ -64,7 +65,7 @@ def measure(title: str, settings: dict[str, LabSettings]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="*", default=["estimators", "samplers", "methods", "schedules"])
+    parser.add_argument("studies", nargs="*", default=STUDIES)
     parser.add_argument("--seeds", type=int, default=1000)
     asked = parser.parse_args()
     landscapes = {name: replace(s, seeds=asked.seeds) for name, s in LANDSCAPES.items()}
@@ -76,8 +77,11 @@ def main() -> None:
     if "methods" in asked.studies:
         compared = {n: replace(s, methods=METHODS, studies=["searches"]) for n, s in landscapes.items()}
         measure("methods", compared)
-        # an LSTM of its own for every search: fewer searches
-        few = {n: replace(s, seeds=100, methods=["enas", "gdas"]) for n, s in compared.items()}
+    if "enas" in asked.studies:  # an LSTM of its own for every search: fewer searches
+        few = {
+            n: replace(s, seeds=100, methods=["enas", "gdas"], studies=["searches"])
+            for n, s in landscapes.items()
+        }
         measure("enas", few)
     if "schedules" in asked.studies:
         measure("schedules", {n: replace(s, studies=["schedules"]) for n, s in landscapes.items()})
