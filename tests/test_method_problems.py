@@ -41,6 +41,10 @@ SCORE = {"name": "score_function"}
             },
             "sampler.unselected: it shapes the sampler's gradient, which 'score_function' does not use",
         ),
+        (
+            {"method": "reinmax", "temperature": {"schedule": "exponential"}},
+            "temperature.schedule: 'exponential' from 1 to 1 goes nowhere; give both ends",
+        ),
         # a term without strength, or a strength without its term
         ({"method": "darts", "regularizer": {"name": "exploration_bonus"}}, "regularizer.strength: 0 leaves"),
         ({"method": "fairdarts", "regularizer": {"strength": 0.0}}, "regularizer.strength: 0 leaves"),

@@ -24,6 +24,7 @@ from archgrad.method_problems import (
     momentum_problems,
     plain_step_problems,
     regularizer_problems,
+    temperature_problems,
     warmup_problems,
 )
 from archgrad.methods import METHODS
@@ -66,6 +67,7 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += unfit or law_problems(config)
         problems += regularizer_problems(config)
         problems += plain_step_problems(config)
+        problems += temperature_problems(config)
         if not problems:  # they are tried, which needs parts that are right by themselves
             problems += gradient_problems(config)
     problems += momentum_problems(config)

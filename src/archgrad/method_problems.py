@@ -26,6 +26,18 @@ def momentum_problems(config: Config) -> list[str]:
     ]
 
 
+def temperature_problems(config: Config) -> list[str]:
+    """A schedule between two equal temperatures is none."""
+    tau = config.temperature
+    if not config.uses_temperature or tau.schedule == "constant" or tau.start != tau.end:
+        return []
+    problem = (
+        f"temperature.schedule: {tau.schedule!r} from {tau.start:g} to {tau.end:g} goes nowhere; give both "
+        "ends, e.g. temperature.start=10 temperature.end=0.1"
+    )
+    return [problem]
+
+
 def warmup_problems(config: Config) -> list[str]:
     """The warm-up must leave epochs for the architecture."""
     if config.search.warmup_epochs < config.search.epochs:
