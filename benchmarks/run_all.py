@@ -14,6 +14,7 @@ SMALL = [
 ]  # fmt: skip
 JOBS: list[list[str]] = [
     ["lab.py"],
+    ["lab_speed.py"],
     ["gumbel_figures.py"],
     ["sampler_overhead.py"],
     ["straight_through.py"],
