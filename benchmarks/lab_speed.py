@@ -1,4 +1,4 @@
-"""How long the laboratory takes: 1,000 searches of 400 steps at once per contender, and 20,000 draws per estimate.
+"""How long the laboratory takes: 1,000 searches of 400 steps per contender, 20,000 draws per estimate.
 
 On NAS-Bench-201, with as many threads as PyTorch takes; one run after another in one process.
 """
