@@ -305,7 +305,8 @@ def exists(text: str, document: Path, run: Path, written: set[str]) -> bool:
 @every_document
 def test_what_is_named_exists(document, sessions, tmp_path_factory):
     run = session(README, sessions, tmp_path_factory).folder / "runs" / "first"
-    written = {block.file for block in blocks(document) if block.file} | {".venv/", "lab.json", "lab.html"}  # of `make setup`, of `archgrad lab`
+    made = {".venv/", "lab.json", "lab.html"}  # by `make setup` and `archgrad lab`
+    written = {block.file for block in blocks(document) if block.file} | made
     wrong = []
     for text in spans(prose(document)):
         words = text.split()
