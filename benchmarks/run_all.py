@@ -14,6 +14,7 @@ SMALL = [
 ]  # fmt: skip
 JOBS: list[list[str]] = [
     ["lab.py"],
+    ["schedule_figure.py"],
     ["lab_speed.py"],
     ["gumbel_figures.py"],
     ["sampler_overhead.py"],

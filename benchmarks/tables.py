@@ -106,6 +106,9 @@ def laboratory() -> list[str]:
         rows = [next(r for r in outcomes if r["name"] == method) for outcomes in columns.values()]
         cells = [f"{100 * r['regret']:.3f} ± {100 * r['regret_error']:.3f}" for r in rows]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    control = [kept["landscape"].get("regret_of_random") for kept in result["landscapes"].values()]
+    if None not in control:
+        lines.append("| control: random | " + " | ".join(f"{100 * c:.3f}" for c in control) + " |")
     return lines
 
 

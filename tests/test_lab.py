@@ -322,6 +322,11 @@ def test_the_tables_say_what_the_document_holds(document):
     for row in document["searches"]["outcomes"]:
         assert row["name"] in shown
     assert "left out:" in shown
+    land = build("pairwise", **SMALL)
+    every = torch.tensor(list(itertools.product(range(3), repeat=3)))
+    control = float(land.values(every).mean()) - land.best
+    assert document["landscape"]["regret_of_random"] == pytest.approx(control, abs=1e-6)
+    assert f"control: an architecture drawn at random has {100 * control:.3f} points" in shown
     assert verdict(document["searches"]) in shown
     files = csv_files(document)
     assert len(files) == 7

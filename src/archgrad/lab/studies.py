@@ -19,7 +19,7 @@ from archgrad.lab.contenders import Contender, Line, check_any, check_read, line
 from archgrad.lab.convergence import Course, best_percent, outcome, run
 from archgrad.lab.estimators import estimate, points
 from archgrad.landscapes.build import build
-from archgrad.landscapes.landscape import Landscape
+from archgrad.landscapes.landscape import Landscape, mean_loss
 from archgrad.landscapes.task import Observe
 from archgrad.progress import Progress, Shown, Silent
 from archgrad.samplers import SAMPLERS
@@ -179,6 +179,7 @@ def _described(landscape: Landscape, settings: LabSettings) -> dict[str, Any]:
         "best": landscape.truth.best,
         "worst": landscape.truth.worst,
         "best_percent": best_percent(landscape, settings.seed),
+        "regret_of_random": mean_loss(landscape.truth) - landscape.truth.best,
         "optimum": [group.candidates[k] for k in landscape.optimum],
         "regret_of_optimum": float(landscape.truth.values(torch.tensor(landscape.optimum)))
         - landscape.truth.best,

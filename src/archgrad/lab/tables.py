@@ -20,6 +20,8 @@ def text(document: Mapping[str, Any]) -> str:
     for title in ("searches", "schedules"):
         if title in document:
             blocks.append(_outcomes(title, document[title]))
+            control = 100 * document["landscape"]["regret_of_random"]
+            blocks[-1] += f"\ncontrol: an architecture drawn at random has {control:.3f} points of regret"
     if document["left_out"]:
         blocks.append("left out:\n" + "\n".join(f"  {line}" for line in document["left_out"]))
     return "\n\n".join(blocks)

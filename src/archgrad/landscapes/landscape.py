@@ -120,6 +120,13 @@ def exact_gradient(
     return gradient
 
 
+def mean_loss(landscape: Landscape) -> float:
+    """Of an architecture drawn at random, each as probable as any other: f at uniform weights."""
+    (group,) = landscape.groups
+    uniform = torch.full((len(group.names), len(group.candidates)), 1 / len(group.candidates)).double()
+    return float(landscape.value(uniform))
+
+
 def check_weights(z: Tensor, group: Group) -> None:
     """Raise `UserError` unless z is a floating-point [..., E, K] of the group."""
     wanted = (len(group.names), len(group.candidates))

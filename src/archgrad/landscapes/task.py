@@ -14,7 +14,7 @@ from torch import Tensor
 
 from archgrad.choice import Group, Sample
 from archgrad.errors import UserError
-from archgrad.landscapes.landscape import Landscape
+from archgrad.landscapes.landscape import Landscape, mean_loss
 from archgrad.landscapes.noise import per_step
 from archgrad.problem import Objective, Outcome
 from archgrad.randomness import Streams
@@ -111,7 +111,7 @@ class LandscapeTask:
             raise UserError(f"step_noise={step_noise} needs streams to draw from: give streams=Streams(seed)")
         self.landscape, self.observe, self.step_noise = landscape, observe, step_noise
         self.gates = gates
-        self.offset = _mean_loss(landscape) if observe == "active" else 0.0
+        self.offset = mean_loss(landscape) if observe == "active" else 0.0
         self.streams = Streams(0) if streams is None else streams
         self.shape = () if searches is None else (searches,)
         self.groups: tuple[Group, ...] = landscape.groups
@@ -137,13 +137,6 @@ class LandscapeTask:
             generator = self.streams.generator("landscape noise/step", epoch, step, part)
             error = per_step(self.landscape, self.step_noise, generator, self.shape)
         return LandscapeObjective(self.landscape, self.observe, error, self.gates, self.offset)
-
-
-def _mean_loss(landscape: Landscape) -> float:
-    """The mean over all architectures."""
-    (group,) = landscape.groups
-    uniform = torch.full((len(group.names), len(group.candidates)), 1 / len(group.candidates)).double()
-    return float(landscape.value(uniform))
 
 
 def shares(gates: Tensor) -> Tensor:
