@@ -83,6 +83,15 @@ def test_a_key_that_one_of_several_lines_reads_is_taken():
     assert any("softmax" in line for line in document["left_out"])
 
 
+def test_an_lstm_is_small_unless_its_size_is_given():
+    (enas,) = line_up(methods=["enas"], steps=2).contenders
+    assert enas.config.controller.settings() == {"hidden": 8}
+    (mine,) = line_up(methods=["enas"], steps=2, settings={"controller": {"hidden": 5}}).contenders
+    assert mine.config.controller.settings() == {"hidden": 5}
+    (gdas,) = line_up(methods=["gdas"], steps=2).contenders
+    assert gdas.config.controller.settings() == {}
+
+
 def test_a_given_rate_wins_over_that_of_the_laboratory():
     enas, gdas = line_up(methods=["enas", "gdas"], steps=2).contenders
     rates = {c.config.document()["architecture"]["learning_rate"] for c in (enas, gdas)}

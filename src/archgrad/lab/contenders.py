@@ -25,6 +25,9 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What differs from the presets on a landscape: there are no weights to warm up, a search is a few hundred
 steps, and a decay of the logits would add its own pull to a loss whose differences are small."""
+LSTM_HIDDEN = 8
+"""Units of an LSTM controller, where none are given. Every search has an LSTM of its own: 1,000 of them with
+the published 32 units are 16 million parameters, and take minutes for choices that need no such memory."""
 TAKEN = ("architecture", "regularizer", "controller")
 """Sections whose keys may be laid over all contenders."""
 _INSTEAD = {
@@ -225,9 +228,12 @@ def _config(row: Mapping[str, Any], steps: int, settings: Mapping[str, Any]) -> 
         if key in given:  # it says which other keys are read
             row = merge(row, {section: {key: given[key]} if section == "architecture" else given})
     reads = check(row)
+    common = merge(LAB_SETTINGS)
+    if reads.controller.name == "lstm":
+        common["controller"] = {"hidden": LSTM_HIDDEN}
     silent = {*unused(reads), *_foreign(reads, settings.get("controller", {}))}
     kept, read = {}, set()
-    for section, keys in merge(LAB_SETTINGS, settings).items():
+    for section, keys in merge(common, settings).items():
         kept[section] = {k: v for k, v in keys.items() if f"{section}.{k}" not in silent}
         read |= {f"{section}.{k}" for k in kept[section]}
     return check(merge(row, kept)), read
