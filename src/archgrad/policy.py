@@ -54,6 +54,16 @@ class Policy:
         Raises:
             UserError: the sampler does not know the probability of its draws.
         """
+        return self.log_prob_and_entropy(theta, tau, samples)[0]
+
+    def log_prob_and_entropy(
+        self, theta: Sequence[Tensor], tau: float, samples: Sequence[Sample]
+    ) -> tuple[Tensor, Tensor]:
+        """`log_prob` and the `entropy` given these draws, from one pass of the controller.
+
+        Raises:
+            UserError: as `log_prob`.
+        """
         known = getattr(self.sampler, "log_prob", None)
         if known is None:
             raise UserError(
@@ -62,13 +72,14 @@ class Policy:
             )
         logits = self.controller.logits(self.groups, theta, _replay(samples))
         rows = [known(a, tau, s.weights.detach()) for a, s in zip(logits, samples, strict=True)]
-        total: Tensor = torch.cat(rows, dim=-1).sum(dim=-1)
-        return total
+        return torch.cat(rows, dim=-1).sum(dim=-1), self._entropy(logits)
 
     def entropy(self, theta: Sequence[Tensor], samples: Sequence[Sample] | None = None) -> Tensor:
         """Σ over all choices of the entropy in nats, [...], given the draws before; None: the likeliest."""
         choose = _greedy if samples is None else _replay(samples)
-        logits = self.controller.logits(self.groups, theta, choose)
+        return self._entropy(self.controller.logits(self.groups, theta, choose))
+
+    def _entropy(self, logits: Sequence[Tensor]) -> Tensor:
         rows = [torch.special.entr(self.sampler.probabilities(a)).sum(dim=-1) for a in logits]
         total: Tensor = torch.cat(rows, dim=-1).sum(dim=-1)
         return total

@@ -83,14 +83,14 @@ class ScoreFunction:
             raise UserError("score_function: the problem has no policy to ask how probable a draw is")
         theta = [a.detach() for a in alpha]
         draws = [problem.draw(theta, repeat) for repeat in range(self.samples)]
-        log_p = torch.stack([problem.policy.log_prob(alpha, problem.tau, samples) for samples in draws])
+        known = [problem.policy.log_prob_and_entropy(alpha, problem.tau, samples) for samples in draws]
+        log_p = torch.stack([log_prob for log_prob, _ in known])
         with preserved(problem.buffers), torch.no_grad():
             outcomes = [observe(problem, problem.valid, samples) for samples in draws]
         reward = -torch.stack([outcome.loss.detach() for outcome in outcomes]).to(log_p)
         bonus = torch.zeros_like(reward)
         if self.entropy_bonus:
-            entropy = torch.stack([problem.policy.entropy(alpha, samples) for samples in draws])
-            bonus = self.entropy_bonus * entropy
+            bonus = self.entropy_bonus * torch.stack([entropy for _, entropy in known])
             reward = reward + bonus.detach()
         mean = reward.mean(dim=0)
         baseline, memory = torch.zeros_like(mean), tuple[Tensor, ...]()
