@@ -87,7 +87,10 @@ def test_what_does_not_go_together_is_refused(given, message):
     ],
 )
 def test_what_goes_together_is_taken(given):
-    resolve(given, DIGITS)
+    document = resolve(given, DIGITS).document()
+    for section, keys in given.items():
+        if section != "method" and (section, keys) != ("cost", {"name": "none"}):
+            assert {key: document[section][key] for key in keys} == keys
 
 
 def test_the_rule_for_logits_leaves_the_parameters_of_an_lstm_alone():
