@@ -15,28 +15,37 @@ from archgrad.errors import UserError
 
 NASBENCH201_CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _FORMAT = "archgrad.architecture/1"
-_EDGE = re.compile(r"(?P<cell>.+)/(?P<node>\d+)<-(?P<source>\d+)")
+_EDGE = re.compile(r"(?P<cell>.+)/(?P<node>\d+)<-(?P<source>\d+)(?:#(?P<parallel>[2-9]|[1-9]\d+))?")
 
 
 class Edge(NamedTuple):
-    """A choice that is an edge of a cell: named ``cell/node<-source``."""
+    """A choice that is an edge of a cell: named ``cell/node<-source``.
+
+    parallel: counts edges between the same two nodes from 1; the second is ``cell/node<-source#2``.
+    """
 
     cell: str
     node: int
     source: int
+    parallel: int = 1
 
     @staticmethod
     def parse(name: str) -> Edge | None:
         """The edge that a choice's name stands for, or None when it is no edge.
 
         >>> Edge.parse("normal/2<-0")
-        Edge(cell='normal', node=2, source=0)
+        Edge(cell='normal', node=2, source=0, parallel=1)
+        >>> Edge.parse("normal/4<-0#2").parallel
+        2
         """
         match = _EDGE.fullmatch(name)
-        return Edge(match["cell"], int(match["node"]), int(match["source"])) if match else None
+        if match is None:
+            return None
+        return Edge(match["cell"], int(match["node"]), int(match["source"]), int(match["parallel"] or 1))
 
     def __str__(self) -> str:
-        return f"{self.cell}/{self.node}<-{self.source}"
+        twin = f"#{self.parallel}" if self.parallel > 1 else ""
+        return f"{self.cell}/{self.node}<-{self.source}{twin}"
 
 
 class Architecture(Mapping[str, str]):
@@ -124,7 +133,10 @@ class Architecture(Mapping[str, str]):
                 f"a NAS-Bench-201 string describes one cell; this architecture has {len(cells)} "
                 f"({', '.join(cells) or 'no edges'})"
             )
-        edges = {(edge.node, edge.source): op for edge, op in next(iter(cells.values())).items()}
+        cell = next(iter(cells.values()))
+        if twin := next((edge for edge in cell if edge.parallel > 1), None):
+            raise UserError(f"a NAS-Bench-201 string has one edge between two nodes; there is also {twin}")
+        edges = {(edge.node, edge.source): op for edge, op in cell.items()}
         nodes = max(node for node, _ in edges)
         if set(edges) != {(node, source) for node in range(1, nodes + 1) for source in range(node)}:
             raise UserError("a NAS-Bench-201 string needs every node joined to all nodes before it")
@@ -171,7 +183,7 @@ class Architecture(Mapping[str, str]):
         """
         genotype: dict[str, list[tuple[str, int]] | list[int]] = {}
         for cell, edges in self.cells().items():
-            kept = sorted((e for e, op in edges.items() if op != "none"), key=lambda e: (e.node, e.source))
+            kept = sorted((e for e, op in edges.items() if op != "none"), key=lambda e: e[1:])
             genotype[cell] = [(edges[e], e.source) for e in kept]
             genotype[f"{cell}_concat"] = sorted({e.node for e in edges})
         return genotype
