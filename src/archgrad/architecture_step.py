@@ -39,8 +39,9 @@ def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[T
     descend(state.architecture_optimizer, theta, gradient, mean, None)
     if rescale:
         with torch.no_grad():
-            for a, old in zip(theta, before, strict=True):
-                a.copy_(rescale(old, a.detach()))
+            for group, a, old in zip(plan.policy.groups, theta, before, strict=True):
+                if group.chosen:
+                    a.copy_(rescale(old, a.detach()))
     return mean
 
 
@@ -48,7 +49,8 @@ def _regularized(theta: Sequence[Tensor], plan: SearchPlan, gradient: Sequence[T
     if plan.regularizer is None:
         return list(gradient)
     leaves = [a.detach().requires_grad_() for a in theta]
-    term = plan.regularizer(plan.policy.probabilities(leaves)).sum()
+    found = zip(plan.policy.groups, plan.policy.probabilities(leaves), strict=True)
+    term = plan.regularizer([p for group, p in found if group.chosen]).sum()
     added = torch.autograd.grad(term, leaves, allow_unused=True, materialize_grads=True)
     return [g + r for g, r in zip(gradient, added, strict=True)]
 

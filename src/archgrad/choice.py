@@ -5,23 +5,62 @@ has a decision it calls ``pick(name, {candidate: () -> nn.Module})``. `supernet`
 `pick` that returns a `Choice` over all candidates; `concrete` hands the same builder a `pick` that
 builds the chosen candidate alone. One code path, so the two cannot drift apart.
 
+A candidate may itself call `pick` (nested choices), a choice may be used in several places, and a choice
+that is called with several inputs hands all of them to its candidates (`archgrad.ops.take` takes one).
+
 Shapes: E choices with the same K candidates are the rows of one tensor of logits α [E, K].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from archgrad.architecture import Architecture
+from archgrad.architecture_warnings import NONE
 from archgrad.errors import UserError
+from archgrad.randomness import seeded_modules
 from archgrad.table import nearest
 
 Pick = Callable[[str, Mapping[str, Callable[[], nn.Module]]], nn.Module]
 """``pick(name, options)``: options map a candidate's name to a function that builds it."""
+
+
+class Droppable(dict[str, Callable[[], nn.Module]]):
+    """Options of a choice that an architecture may leave out: `none` there, though no candidate here.
+
+    dropped: builds what stands in its place, a module without parameters.
+    """
+
+    def __init__(self, options: Mapping[str, Callable[[], nn.Module]], dropped: Callable[[], nn.Module]):
+        super().__init__(options)
+        self.dropped = dropped
+
+
+class Blend(dict[str, Callable[[], nn.Module]]):
+    """Options that are weighted and all kept: softmax of logits in a supernet, 1 each in a derived network.
+
+    No candidate is chosen, so an architecture says nothing of it; whatever the sampler, its weights are
+    the softmax. (Xu et al. 2020, PC-DARTS, arXiv 1907.05737, eq. 5: edge normalisation.)
+    """
+
+
+class Sum(nn.Module):
+    """Σ_k part_k(inputs): what a `Blend` is in a derived network."""
+
+    def __init__(self, parts: Iterable[nn.Module]):
+        super().__init__()
+        self.options = nn.ModuleList(parts)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The sum of the parts' outputs, all of one shape."""
+        total: Tensor = self.options[0](*inputs)
+        for part in list(self.options)[1:]:
+            total = total + part(*inputs)
+        return total
 
 
 class Sample(NamedTuple):
@@ -45,10 +84,20 @@ class Sample(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Choices that have the same candidates, hence one tensor of logits [E, K]."""
+    """Choices that have the same candidates, hence one tensor of logits [E, K].
+
+    kind: "droppable" where `none` may stand for a choice though it is no candidate (`Droppable`), "blend"
+        where nothing is chosen (`Blend`).
+    """
 
     candidates: tuple[str, ...]  # K names
     names: tuple[str, ...]  # E names
+    kind: Literal["choice", "droppable", "blend"] = "choice"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether an architecture says which candidate each of these choices has."""
+        return self.kind != "blend"
 
 
 class _Row(NamedTuple):
@@ -99,16 +148,17 @@ class Choice(nn.Module):
         self.name = name
         self.candidates = tuple(options)
         self.options = nn.ModuleList(build() for build in options.values())
+        self.dropped = options.dropped() if isinstance(options, Droppable) else None
         self._rows = rows  # shared by all choices of a supernet; filled by Supernet.forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the candidates' outputs, all of one shape."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Mix the candidates' outputs, all of one shape; every candidate gets all inputs."""
         if self.name not in self._rows:
             raise RuntimeError(f"choice {self.name!r} ran outside Supernet.forward, which gives it weights")
         row = self._rows[self.name]
         if row.one_hot and row.active:
             (k,) = row.active
-            y: Tensor = self.options[k](x)
+            y: Tensor = self.options[k](*inputs)
             if not row.weights[k].requires_grad:
                 return y
             gated: Tensor = _TimesOne.apply(y, row.weights[k])  # type: ignore[no-untyped-call]
@@ -116,7 +166,7 @@ class Choice(nn.Module):
             return gated if rest is None else gated + rest
         total: Tensor | None = None
         for k in range(len(self.options)) if row.active is None else row.active:
-            term = row.weights[k] * self.options[k](x)
+            term = row.weights[k] * self.options[k](*inputs)
             if total is None:
                 total = term
                 continue
@@ -127,6 +177,8 @@ class Choice(nn.Module):
                     "every candidate must give the same shape"
                 )
             total = total + term
+        if total is None and self.dropped is not None:
+            total = self.dropped(*inputs)
         if total is None:
             raise RuntimeError(f"no active candidate for choice {self.name!r}")
         rest = row.inactive_sum()
@@ -174,7 +226,7 @@ class Supernet(nn.Module):
         return output
 
     def choices(self) -> list[Choice]:
-        """All `Choice` modules, in order of construction; names repeat where cells share logits."""
+        """All `Choice` modules, blends too, in order of construction; shared logits repeat a name."""
         return [m for m in self.network.modules() if isinstance(m, Choice)]
 
     def initial_logits(
@@ -197,11 +249,17 @@ class Supernet(nn.Module):
         like = next(self.parameters(), torch.empty(0))  # for its device and dtype
         samples = []
         for group in self.groups:
-            index = [
-                group.candidates.index(_chosen(architecture, name, group.candidates)) for name in group.names
-            ]
-            weights = torch.nn.functional.one_hot(torch.tensor(index), len(group.candidates))
-            samples.append(Sample(weights.to(like), tuple((k,) for k in index), one_hot=True))
+            shape = len(group.names), len(group.candidates)
+            if not group.chosen:
+                samples.append(Sample(torch.ones(shape).to(like)))
+                continue
+            weights, active = torch.zeros(shape), []
+            for row, name in enumerate(group.names):
+                candidate = _chosen(architecture, name, group.candidates, group.kind == "droppable")
+                kept = tuple(k for k, known in enumerate(group.candidates) if known == candidate)
+                weights[row, list(kept)] = 1.0
+                active.append(kept)
+            samples.append(Sample(weights.to(like), tuple(active), one_hot=all(active)))
         return samples
 
 
@@ -213,32 +271,45 @@ def supernet(space: Callable[..., nn.Module], *args: Any, **settings: Any) -> Su
             has no choice at all.
     """
     rows: dict[str, _Row] = {}
-    candidates: dict[str, tuple[str, ...]] = {}
+    known: dict[str, tuple[tuple[str, ...], Literal["choice", "droppable", "blend"]]] = {}
 
     def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
         if not options:
             raise UserError(f"choice {name!r} has no candidates: give pick at least one")
-        known = candidates.setdefault(name, tuple(options))
-        if known != tuple(options):
+        found = known.setdefault(name, (tuple(options), _kind(options)))
+        if found[0] != tuple(options):
             raise UserError(
-                f"choice {name!r} is used with candidates {list(known)} and with {list(options)}: "
+                f"choice {name!r} is used with candidates {list(found[0])} and with {list(options)}: "
+                "give the second decision another name"
+            )
+        if found[1] != _kind(options):
+            raise UserError(
+                f"choice {name!r} is used as a {found[1]} and as a {_kind(options)}: "
                 "give the second decision another name"
             )
         return Choice(name, options, rows)
 
     network = space(pick, *args, **settings)
-    if not candidates:
+    if not any(kind != "blend" for _, kind in known.values()):
         raise UserError("the space made no choice: call pick(name, {candidate: builder}) at least once")
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name, options in candidates.items():
-        groups.setdefault(options, []).append(name)
-    return Supernet(network, tuple(Group(k, tuple(names)) for k, names in groups.items()), rows)
+    groups: dict[tuple[tuple[str, ...], Literal["choice", "droppable", "blend"]], list[str]] = {}
+    for name, row in known.items():
+        groups.setdefault(row, []).append(name)
+    return Supernet(network, tuple(Group(k, tuple(names), kind) for (k, kind), names in groups.items()), rows)
+
+
+def _kind(options: Mapping[str, Callable[[], nn.Module]]) -> Literal["choice", "droppable", "blend"]:
+    return (
+        "droppable" if isinstance(options, Droppable) else "blend" if isinstance(options, Blend) else "choice"
+    )
 
 
 def concrete(
     space: Callable[..., nn.Module], architecture: Architecture, *args: Any, **settings: Any
 ) -> nn.Module:
     """Build ``space(pick, *args, **settings)`` with only the chosen candidate at each choice.
+
+    Choices that stand inside candidates which were not chosen are not built; the architecture may name them.
 
     Raises:
         UserError: the architecture lacks a choice of the space, names an unknown candidate, or has
@@ -247,12 +318,19 @@ def concrete(
     used: set[str] = set()
 
     def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
-        candidate = _chosen(architecture, name, options)
+        if isinstance(options, Blend):
+            return Sum(build() for build in options.values())
+        candidate = _chosen(architecture, name, options, isinstance(options, Droppable))
         used.add(name)
+        if isinstance(options, Droppable) and candidate not in options:
+            return options.dropped()
         return options[candidate]()
 
     network = space(pick, *args, **settings)
     unused = [name for name in architecture if name not in used]
+    if unused:
+        inner = _all_choices(space, *args, **settings)
+        unused = [name for name in unused if name not in inner]
     if unused:
         raise UserError(
             f"the space makes no choice called {', '.join(map(repr, unused[:5]))}; "
@@ -261,7 +339,20 @@ def concrete(
     return network
 
 
-def _chosen(architecture: Architecture, name: str, candidates: Iterable[str]) -> str:
+def _all_choices(space: Callable[..., nn.Module], *args: Any, **settings: Any) -> set[str]:
+    """Names of all choices of a space, also of those inside candidates; nothing is allocated."""
+    names: set[str] = set()
+
+    def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+        names.add(name)
+        return nn.ModuleList(build() for build in options.values())
+
+    with seeded_modules(0), torch.device("meta"):
+        space(pick, *args, **settings)
+    return names
+
+
+def _chosen(architecture: Architecture, name: str, candidates: Iterable[str], droppable: bool = False) -> str:
     """The candidate at choice `name`, or a `UserError` when the two do not fit."""
     if name not in architecture:
         raise UserError(
@@ -269,7 +360,7 @@ def _chosen(architecture: Architecture, name: str, candidates: Iterable[str]) ->
             "was it derived from another space?"
         )
     candidate = architecture[name]
-    if candidate not in candidates:
+    if candidate not in candidates and not (droppable and candidate == NONE):
         raise UserError(
             f"choice {name!r} has no candidate {candidate!r}{nearest(candidate, candidates)}; "
             f"it has {', '.join(candidates)}"

@@ -62,7 +62,7 @@ class Ruling(NamedTuple):
 
 
 Rule = Callable[[Sequence[Group], Sequence[Tensor]], Ruling]
-"""``rule(groups, probabilities [E, K] per group) -> Ruling``."""
+"""``rule(groups, probabilities [E, K] per group) -> Ruling``; nothing is decided about a blend."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,9 @@ def derive(
     _check(groups, probabilities, gates)
     decisions, remarks = decide_all(groups, probabilities)
     candidates = {name: group.candidates for group in groups for name in group.names}
+    droppable = {name for group in groups for name in group.names if group.kind == "droppable"}
     for decision in decisions:
-        if not decision.kept and NONE not in candidates[decision.name]:
+        if not decision.kept and NONE not in candidates[decision.name] and decision.name not in droppable:
             raise UserError(
                 f"rule {rule!r} drops {decision.name!r}, but that choice has no candidate {NONE!r} to put "
                 f"in its place (it has {', '.join(candidates[decision.name])}): use rule 'argmax'"
@@ -223,6 +224,7 @@ def argmax(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
         tuple(
             decide(name, group.candidates, row)
             for group, rows in zip(groups, probabilities, strict=True)
+            if group.chosen
             for name, row in zip(group.names, _floats(rows), strict=True)
         )
     )
@@ -231,15 +233,19 @@ def argmax(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
 def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
     """The DARTS rule: a node keeps its two strongest incoming edges, each with its strongest operation.
 
-    The strength of an edge is the greatest probability among its candidates but `none`. All other
-    edges get `none`. Of equal edges the one from the earlier node is kept.
+    The strength of an edge is the greatest probability among its candidates but `none`; where the space
+    weighs the edges of a node (a blend called ``cell/node``), times that weight (PC-DARTS, arXiv 1907.05737,
+    section 3.3). All other edges get `none`. Of equal edges the one from the earlier node is kept.
 
     Raises:
         UserError: a choice is no edge (``cell/node<-source``).
     """
     nodes: dict[tuple[str, int], list[tuple[Edge, Decision]]] = {}
     none_probability: dict[str, float] = {}
+    weight = _edge_weights(groups, probabilities)
     for group, rows in zip(groups, probabilities, strict=True):
+        if not group.chosen:
+            continue
         for name, row in zip(group.names, _floats(rows), strict=True):
             edge = Edge.parse(name)
             if edge is None:
@@ -252,20 +258,21 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
             if NONE in group.candidates:
                 none_probability[name] = row[group.candidates.index(NONE)]
 
+    def strength(decision: Decision) -> float:
+        return decision.winner_probability * weight.get(decision.name, 1.0)
+
     dropped: set[str] = set()
     close: list[tuple[float, str]] = []
     for incoming in nodes.values():
-        ranked = [
-            d for _, d in sorted(incoming, key=lambda pair: (-pair[1].winner_probability, pair[0].source))
-        ]
+        ranked = [d for _, d in sorted(incoming, key=lambda pair: (-strength(pair[1]), pair[0].source))]
         dropped.update(d.name for d in ranked[_EDGES_KEPT:])
         if len(ranked) > _EDGES_KEPT:
             last, first = ranked[_EDGES_KEPT - 1], ranked[_EDGES_KEPT]
-            gap = last.winner_probability - first.winner_probability
+            gap = strength(last) - strength(first)
             if gap < WEAK_MARGIN:
                 verb = "ties with" if gap == 0 else "beats"
-                text = f"{last.name} ({last.winner_probability:.3f}) {verb} {first.name} "
-                close.append((gap, f"{text}({first.winner_probability:.3f})"))
+                text = f"{last.name} ({strength(last):.3f}) {verb} {first.name} "
+                close.append((gap, f"{text}({strength(first):.3f})"))
     decisions = tuple(
         decision._replace(kept=decision.name not in dropped)
         for incoming in nodes.values()
@@ -285,6 +292,17 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
             "rule leaves it out of account"
         )
     return Ruling(decisions, tuple(warnings))
+
+
+def _edge_weights(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> dict[str, float]:
+    """The weight of every edge in its node's blend, by the edge's name; a blend's candidates are sources."""
+    return {
+        f"{name}<-{source}": weight
+        for group, rows in zip(groups, probabilities, strict=True)
+        if not group.chosen
+        for name, row in zip(group.names, _floats(rows), strict=True)
+        for source, weight in zip(group.candidates, row, strict=True)
+    }
 
 
 def _floats(rows: Tensor) -> list[list[float]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from archgrad.choice import Group
 from archgrad.config import ArchitectureLogits, Config
 from archgrad.controllers import CONTROLLERS
+from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.policy import Policy
 from archgrad.regularizers import REGULARIZERS, Regularizer
@@ -19,7 +20,16 @@ from archgrad.search_state import SearchPlan, argmax_architecture
 
 
 def policy_of(config: Config, groups: Sequence[Group]) -> Policy:
-    """How the method draws architectures of these groups."""
+    """How the method draws architectures of these groups.
+
+    Raises:
+        UserError: the groups have a blend and the method takes only score-function gradients.
+    """
+    if config.scores and any(not group.chosen for group in groups):
+        raise UserError(
+            f"hypergradient.name: {config.hypergradient.name!r} learns from how probable a draw is, and the "
+            "weights of edges (space.edge_normalisation) are not drawn: leave one of the two out"
+        )
     return Policy(
         tuple(groups),
         SAMPLERS[config.sampler.name](**config.sampler.settings()),

@@ -21,11 +21,30 @@ from archgrad.samplers.sampler import Sampler, law_of
 
 @dataclass(frozen=True)
 class Policy:
-    """Draws one `Sample` per group."""
+    """Draws one `Sample` per group.
+
+    The weights of a blend (`choice.Blend`) are not drawn: they are the softmax of its logits, whatever
+    the sampler.
+
+    Raises:
+        UserError: a controller that is not independent, with a blend among the groups.
+    """
 
     groups: tuple[Group, ...]
     sampler: Sampler
     controller: Controller = field(default_factory=Independent)
+
+    def __post_init__(self) -> None:
+        if self.blends and not self.independent:
+            raise UserError(
+                "controller.name: the space weighs edges (edge normalisation), and those logits must be "
+                "learned by themselves: use controller 'independent'"
+            )
+
+    @property
+    def blends(self) -> bool:
+        """Whether some weights are not drawn."""
+        return any(not group.chosen for group in self.groups)
 
     @property
     def gates(self) -> bool:
@@ -42,7 +61,10 @@ class Policy:
         parts: list[Sample] = []
 
         def choose(logits: Tensor) -> Tensor:
-            parts.append(self.sampler(logits, tau, generator))
+            blend = self.blends and not self.groups[len(parts)].chosen
+            parts.append(
+                Sample(torch.softmax(logits, dim=-1)) if blend else self.sampler(logits, tau, generator)
+            )
             return parts[-1].weights
 
         self.controller.logits(self.groups, theta, choose)
@@ -70,6 +92,11 @@ class Policy:
                 f"the sampler {type(self.sampler).__name__} does not say how probable a draw is, so no "
                 "score-function gradient can be taken; use gumbel_max"
             )
+        if self.blends:
+            raise UserError(
+                "the space weighs edges (edge normalisation); those weights are not drawn, so no "
+                "score-function gradient can be taken: choose another hypergradient"
+            )
         logits = self.controller.logits(self.groups, theta, _replay(samples))
         rows = [known(a, tau, s.weights.detach()) for a, s in zip(logits, samples, strict=True)]
         return torch.cat(rows, dim=-1).sum(dim=-1), self._entropy(logits)
@@ -80,13 +107,19 @@ class Policy:
         return self._entropy(self.controller.logits(self.groups, theta, choose))
 
     def _entropy(self, logits: Sequence[Tensor]) -> Tensor:
-        rows = [torch.special.entr(self.sampler.probabilities(a)).sum(dim=-1) for a in logits]
+        rows = [torch.special.entr(p).sum(dim=-1) for p in self._probabilities(logits)]
         total: Tensor = torch.cat(rows, dim=-1).sum(dim=-1)
         return total
 
     def probabilities(self, theta: Sequence[Tensor]) -> list[Tensor]:
         """[..., E, K] per group; where choices depend on one another, given the likeliest ones before."""
-        return [self.sampler.probabilities(a) for a in self.controller.logits(self.groups, theta, _greedy)]
+        return self._probabilities(self.controller.logits(self.groups, theta, _greedy))
+
+    def _probabilities(self, logits: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            self.sampler.probabilities(a) if group.chosen else torch.softmax(a, dim=-1)
+            for group, a in zip(self.groups, logits, strict=True)
+        ]
 
 
 def _greedy(logits: Tensor) -> Tensor:

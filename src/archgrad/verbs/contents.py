@@ -56,7 +56,10 @@ def read_groups(run: Run) -> tuple[Group, ...]:
     """The choices that were searched."""
     document = run.read_json("choices.json")
     with run.reading("choices.json"):
-        groups = tuple(Group(tuple(g["candidates"]), tuple(g["names"])) for g in document["groups"])
+        groups = tuple(
+            Group(tuple(g["candidates"]), tuple(g["names"]), g.get("kind", "choice"))
+            for g in document["groups"]
+        )
         if not groups or not all(isinstance(text, str) for g in groups for text in (*g.candidates, *g.names)):
             raise ValueError("it names no choices")
         return groups
