@@ -14,7 +14,7 @@ from archgrad.testing import ops as laws
 
 
 def test_the_table_has_ten_operations() -> None:
-    assert len(OPS) == 10
+    assert len(OPS) == 12
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -108,6 +108,8 @@ def test_none_gives_zeros_even_for_a_non_finite_input() -> None:
         ("sep_conv_5x5", 2 * (25 * 16 + 256 + 32)),
         ("dil_conv_3x3", 9 * 16 + 256 + 32),
         ("dil_conv_5x5", 25 * 16 + 256 + 32),
+        ("sep_conv_7x7", 2 * (49 * 16 + 256 + 32)),
+        ("conv_7x1_1x7", 2 * 7 * 256 + 32),
         ("nor_conv_1x1", 256 + 32),
         ("nor_conv_3x3", 9 * 256 + 32),
         ("max_pool_3x3", 0),
@@ -119,7 +121,10 @@ def test_parameters(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in OPS[name](16, 16, 1).parameters()) == parameters
 
 
-@pytest.mark.parametrize(("name", "reach"), [("sep_conv_3x3", 2), ("sep_conv_5x5", 4), ("dil_conv_3x3", 2)])
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [("sep_conv_3x3", 2), ("sep_conv_5x5", 4), ("sep_conv_7x7", 6), ("conv_7x1_1x7", 3), ("dil_conv_3x3", 2)],
+)
 def test_receptive_field(name: str, reach: int) -> None:
     """Twice 3×3 and once 3×3 with dilation 2 both see 2 pixels far; dilation skips every second pixel."""
     op = OPS[name](1, 1, 1).eval()

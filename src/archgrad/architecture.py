@@ -9,9 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from archgrad.errors import UserError
+
+if TYPE_CHECKING:
+    from archgrad.genotype import Genotype
 
 NASBENCH201_CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _FORMAT = "archgrad.architecture/1"
@@ -173,6 +176,21 @@ class Architecture(Mapping[str, str]):
             if len(edges) != node:
                 raise UserError(f"node {node} of {text!r} needs {node} edges, has {len(edges)}")
         return cls(choices)
+
+    @classmethod
+    def from_genotype(cls, genotype: Genotype | str) -> Architecture:
+        """The architecture of a genotype, given as text too; see `genotype.Genotype`, also for its settings.
+
+        >>> cell = "Genotype(recurrent=[('relu', 0), ('tanh', 1)], concat=[1, 2])"
+        >>> Architecture.from_genotype(cell)["recurrent/2<-1"]
+        'tanh'
+
+        Raises:
+            UserError: the text is no genotype.
+        """
+        from archgrad.genotype import Genotype
+
+        return (Genotype.parse(genotype) if isinstance(genotype, str) else genotype).architecture()
 
     def to_genotype(self) -> dict[str, list[tuple[str, int]] | list[int]]:
         """The DARTS genotype: for each cell kind its (operation, source) pairs by node, `none` left out.

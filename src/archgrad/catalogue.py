@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
+from archgrad.genotypes import published
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.methods import METHODS
@@ -28,5 +29,6 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "rules": RULES.entries,
     "data": DATASETS.entries,
     "operations": OPS.entries,
+    "genotypes": {name: Entry("", cell.sentence, cell.source) for name, cell in published().items()},
 }
 """Family -> name -> entry."""

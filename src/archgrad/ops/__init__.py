@@ -7,6 +7,7 @@ BatchNorm inside; DARTS searches without (a scale after an architecture weight w
 from archgrad.table import Entry, Table
 
 _DARTS = "Liu et al. 2019, DARTS (arXiv 1806.09055)"
+_NASNET = "Zoph et al. 2018, NASNet (arXiv 1707.07012); Real et al. 2019, AmoebaNet (arXiv 1802.01548)"
 _NB201 = "Dong & Yang 2020, NAS-Bench-201 (arXiv 2001.00326)"
 
 OPS = Table(
@@ -31,6 +32,12 @@ OPS = Table(
         ),
         "dil_conv_5x5": Entry(
             "archgrad.ops.convolution:dil_conv_5x5", "depthwise-separable 5×5 convolution, dilation 2", _DARTS
+        ),
+        "sep_conv_7x7": Entry(
+            "archgrad.ops.convolution:sep_conv_7x7", "depthwise-separable 7×7 convolution, twice", _NASNET
+        ),
+        "conv_7x1_1x7": Entry(
+            "archgrad.ops.convolution:conv_7x1_1x7", "1×7 and then 7×1 convolution, one BatchNorm", _NASNET
         ),
         "nor_conv_1x1": Entry("archgrad.ops.convolution:nor_conv_1x1", "1×1 convolution", _NB201),
         "nor_conv_3x3": Entry("archgrad.ops.convolution:nor_conv_3x3", "3×3 convolution", _NB201),

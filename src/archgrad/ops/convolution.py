@@ -60,6 +60,25 @@ class SepConv(nn.Module):
         return y
 
 
+class FactoredConv(nn.Module):
+    """ReLU, 1×k and then k×1 convolution, BatchNorm (NASNet, AmoebaNet; in the form of the DARTS authors)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, affine: bool = True):
+        super().__init__()
+        half = kernel // 2
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(c_in, c_out, (1, kernel), (1, stride), (0, half), bias=False),
+            nn.Conv2d(c_out, c_out, (kernel, 1), (stride, 1), (half, 0), bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, c_in, H, W] -> [B, c_out, ⌈H/stride⌉, ⌈W/stride⌉]."""
+        y: Tensor = self.op(x)
+        return y
+
+
 def sep_conv_3x3(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.Module:
     """Depthwise-separable 3×3 convolution, twice."""
     return SepConv(c_in, c_out, 3, stride, affine)
@@ -68,6 +87,16 @@ def sep_conv_3x3(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.
 def sep_conv_5x5(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.Module:
     """Depthwise-separable 5×5 convolution, twice."""
     return SepConv(c_in, c_out, 5, stride, affine)
+
+
+def sep_conv_7x7(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.Module:
+    """Depthwise-separable 7×7 convolution, twice."""
+    return SepConv(c_in, c_out, 7, stride, affine)
+
+
+def conv_7x1_1x7(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.Module:
+    """A 7×7 convolution in two factors."""
+    return FactoredConv(c_in, c_out, 7, stride, affine)
 
 
 def dil_conv_3x3(c_in: int, c_out: int, stride: int, affine: bool = True) -> nn.Module:
