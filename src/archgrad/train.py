@@ -29,6 +29,8 @@ class TrainPlan:
     learning_rate, drop_path: functions of the epoch.
     clip: largest L2 norm of the gradient, or None.
     auxiliary_weight: weight of the auxiliary head's loss (DARTS: 0.4).
+    penalty: (network, epoch) -> a scalar that joins the loss, called after each forward pass.
+    before_step: (network, epoch, step), called before each; gives modules that draw their random stream.
     """
 
     epochs: int
@@ -38,6 +40,8 @@ class TrainPlan:
     label_smoothing: float = 0.0
     auxiliary_weight: float = 0.0
     precision: str = "fp32"
+    penalty: Callable[[nn.Module, int], Tensor] | None = None
+    before_step: Callable[[nn.Module, int, int], None] | None = None
 
 
 @dataclass
@@ -116,6 +120,8 @@ def train(
             group["lr"] = rate
         for x, y in batches.epoch(epoch, state.step):
             set_drop_path(network, plan.drop_path(epoch), streams.generator("drop path", epoch, state.step))
+            if plan.before_step is not None:
+                plan.before_step(network, epoch, state.step)
             _step(network, parameters, buffers, x, y, state, plan)
             state.step += 1
             add(state.totals, seconds=time.perf_counter() - started)
@@ -139,6 +145,8 @@ def _step(
     """One step of SGD, or none where the loss or its gradient is not finite."""
     before = [buffer.clone() for buffer in buffers]
     loss, logits = _loss(network, x, y, plan)
+    if plan.penalty is not None:
+        loss = loss + plan.penalty(network, state.epoch)
     gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
     norm = gradient_norm(gradient)
     finite = math.isfinite(norm + float(loss.detach()))
