@@ -9,6 +9,10 @@ from archgrad.table import Entry, Table
 _DARTS = "Liu et al. 2019, DARTS (arXiv 1806.09055)"
 _NASNET = "Zoph et al. 2018, NASNet (arXiv 1707.07012); Real et al. 2019, AmoebaNet (arXiv 1802.01548)"
 _NB201 = "Dong & Yang 2020, NAS-Bench-201 (arXiv 2001.00326)"
+_FBNET = "Wu et al. 2019, FBNet (arXiv 1812.03443)"
+_PROXYLESS = "Cai et al. 2019, ProxylessNAS (arXiv 1812.00332)"
+_MNASNET = "Tan et al. 2019, MnasNet (arXiv 1807.11626)"
+_MB = "archgrad.ops.inverted_residual"
 
 OPS = Table(
     "operation",
@@ -39,7 +43,28 @@ OPS = Table(
         "conv_7x1_1x7": Entry(
             "archgrad.ops.convolution:conv_7x1_1x7", "1×7 and then 7×1 convolution, one BatchNorm", _NASNET
         ),
+        "noise": Entry(
+            "archgrad.ops.noise:Noise",
+            "Gaussian noise in place of the input: a candidate that a search must avoid",
+            "Zela et al. 2020, RobustDARTS (arXiv 1909.09656)",
+        ),
         "nor_conv_1x1": Entry("archgrad.ops.convolution:nor_conv_1x1", "1×1 convolution", _NB201),
         "nor_conv_3x3": Entry("archgrad.ops.convolution:nor_conv_3x3", "3×3 convolution", _NB201),
+        "mb_k3_e1": Entry(f"{_MB}:mb_k3_e1", "mobile block 3×3, no expansion", _FBNET),
+        "mb_k3_e1_g2": Entry(f"{_MB}:mb_k3_e1_g2", "mobile block 3×3, no expansion, two groups", _FBNET),
+        "mb_k3_e3": Entry(f"{_MB}:mb_k3_e3", "mobile block 3×3, expansion 3", _FBNET),
+        "mb_k3_e6": Entry(f"{_MB}:mb_k3_e6", "mobile block 3×3, expansion 6", _FBNET),
+        "mb_k5_e1": Entry(f"{_MB}:mb_k5_e1", "mobile block 5×5, no expansion", _FBNET),
+        "mb_k5_e1_g2": Entry(f"{_MB}:mb_k5_e1_g2", "mobile block 5×5, no expansion, two groups", _FBNET),
+        "mb_k5_e3": Entry(f"{_MB}:mb_k5_e3", "mobile block 5×5, expansion 3", _FBNET),
+        "mb_k5_e6": Entry(f"{_MB}:mb_k5_e6", "mobile block 5×5, expansion 6", _FBNET),
+        "mb_k7_e3": Entry(f"{_MB}:mb_k7_e3", "mobile block 7×7, expansion 3", _PROXYLESS),
+        "mb_k7_e6": Entry(f"{_MB}:mb_k7_e6", "mobile block 7×7, expansion 6", _PROXYLESS),
+        "mb_k3_e6_se": Entry(
+            f"{_MB}:mb_k3_e6_se", "mobile block 3×3, expansion 6, squeeze-excitation", _MNASNET
+        ),
+        "mb_k5_e3_se": Entry(
+            f"{_MB}:mb_k5_e3_se", "mobile block 5×5, expansion 3, squeeze-excitation", _MNASNET
+        ),
     },
 )
