@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from archgrad.costs.counting import dry_run
 from archgrad.errors import UserError
@@ -19,6 +19,18 @@ class NetworkFeatures(NamedTuple):
     choices: dict[str, tuple[str, ...]]
     drop_path: bool
     auxiliary: bool
+
+
+class _Kept(nn.Module):
+    """A candidate, handed all inputs of its choice."""
+
+    def __init__(self, candidate: nn.Module):
+        super().__init__()
+        self.candidate = candidate
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        y: Tensor = self.candidate(*inputs)
+        return y
 
 
 def network_features(
@@ -35,8 +47,8 @@ def network_features(
     def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
         choices[name] = tuple(options)
         working = [build for candidate, build in options.items() if candidate != "none"]
-        # inside a Sequential, so that a space which leaves out empty connections keeps this one
-        return nn.Sequential(working[0]()) if working else nn.Identity()
+        # inside another module, so that a space which leaves out empty connections keeps this one
+        return _Kept(working[0]()) if working else nn.Identity()
 
     given = "".join(f" {key}={value}" for key, value in settings.items())
     try:
