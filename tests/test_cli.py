@@ -20,7 +20,7 @@ from archgrad.cli import main
 from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["search", "derive", "train", "export", "report", "lab", "list", "demo"]
+VERBS = ["search", "derive", "train", "export", "report", "channels", "lab", "list", "demo"]
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
 
@@ -52,6 +52,9 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     seen = []
     for name in ("search_run", "derive_run", "train_run", "export_run", "report_run"):
         monkeypatch.setattr(f"archgrad.verbs.{name}", lambda *a, _n=name, **k: seen.append(_n) or exit(0))
+    monkeypatch.setattr(
+        "archgrad.verbs.channels.channels_run", lambda *a, **k: seen.append("channels") or exit(0)
+    )
     monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
     lines = []

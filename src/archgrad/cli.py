@@ -5,22 +5,18 @@ Exit codes: 0 done, 1 failed while working (or stopped by a signal), 2 wrong inp
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from archgrad import __version__
+from archgrad.cli_channels import channels
+from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN
+from archgrad.cli_shared import progress as _progress
+from archgrad.cli_shared import show as _result
 from archgrad.errors import Stopped, UserError, WorkError
-
-if TYPE_CHECKING:
-    from archgrad.progress import Progress
-
-RUN = click.argument("run", type=click.Path(path_type=Path))
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
 
 
 class Verbs(click.Group):
@@ -220,6 +216,9 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     _result({"report": str(path)}, as_json, f"wrote {path}")
 
 
+main.add_command(channels)
+
+
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("lab"), show_default=True)
 @click.option("--landscape", default="nasbench201", show_default=True, help="What is searched.")
@@ -355,21 +354,6 @@ def demo(folder: Path, seed: int, as_json: bool) -> None:
 
     document, text = run_demo(folder, seed, _progress())
     _result(document, as_json, text)
-
-
-def _progress() -> Progress:
-    from archgrad.progress import for_this_terminal
-
-    return for_this_terminal()
-
-
-def _result(document: Any, as_json: bool, text: str) -> None:
-    if as_json:
-        from archgrad.runs import finite
-
-        click.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
-    else:
-        click.echo(text)
 
 
 def _trained_text(trained: Any, run: Path) -> str:
