@@ -14,7 +14,7 @@ from archgrad.testing import ops as laws
 
 
 def test_the_number_of_operations() -> None:
-    assert len(OPS) == 24
+    assert len(OPS) == 25
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -17,7 +17,8 @@ from archgrad.choice import Pick, Sample, Supernet, concrete, supernet
 from archgrad.errors import UserError
 from archgrad.randomness import seeded_modules
 from archgrad.spaces import SPACES
-from archgrad.spaces.cell import DARTS, DARTS_CANDIDATES, AuxiliaryHead, DartsNetwork
+from archgrad.spaces.auxiliary import AuxiliaryHead
+from archgrad.spaces.cell import DARTS, DARTS_CANDIDATES, DartsNetwork
 from archgrad.spaces.drop_path import DropPath, set_drop_path
 from archgrad.spaces.nasbench201 import NASBENCH201, NasBench201Cell, NasBench201Network
 from archgrad.spaces.space import as_space
@@ -32,33 +33,40 @@ SMALL = {  # (search, train) settings of a network of a few thousand parameters
     ),
     "nasbench201": ({"channels": 4, "cells": 1, "affine": False}, {"channels": 4, "cells": 1}),
 }
+SMALL["darts_imagenet"] = SMALL["reduced_darts"] = SMALL["darts"]
+SMALL["pc_darts"] = (
+    {**SMALL["darts"][0], "partial_channels": 2, "edge_normalisation": True},
+    SMALL["darts"][1],
+)
+SMALL |= dict.fromkeys(("s1", "s2", "s3", "s4"), SMALL["darts"])
+CELLS = [name for name in SMALL if name != "nasbench201"]  # spaces of DARTS cells
 
 
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def test_the_table_has_two_spaces() -> None:
-    assert list(SPACES) == ["darts", "nasbench201"]
-    assert set(SMALL) == set(SPACES)
+def test_every_cell_space_of_the_table_is_here() -> None:
+    assert set(SMALL) <= set(SPACES)
+    assert len(CELLS) == 8
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(
     ("shape", "classes"), [((3, 8, 8), 10), ((1, 9, 7), 2)], ids=["colour-even", "grey-odd"]
 )
 def test_every_space_keeps_the_contract(name: str, shape: tuple[int, int, int], classes: int) -> None:
     search, train = SMALL[name]
-    if name == "darts":  # a cell of 2 nodes has 5 edges, of 3 nodes 9
+    if name in CELLS and name != "s1":  # a cell of 2 nodes has 5 edges, of 3 nodes 9
         few = {"nodes": 3} if shape[0] == 3 else {"nodes": 2, "auxiliary": True}
         search, train = {**search, **few}, {**train, **few}
     check_space(SPACES[name], shape, classes, search=search, train=train, architectures=2)
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", ["darts", "nasbench201", "pc_darts", "s4"])
 def test_the_contract_holds_with_affine_and_without_pool_norm(name: str) -> None:
     """The training settings of a supernet: parameters everywhere, none after a pooling."""
-    few = {"nodes": 2} if name == "darts" else {}
+    few = {"nodes": 2} if name in CELLS else {}
     _, train = SMALL[name]
     check_space(SPACES[name], (2, 6, 5), 3, search={**train, **few}, train={**train, **few}, architectures=1)
 
@@ -79,7 +87,7 @@ def test_choice_names_are_what_files_and_papers_say() -> None:
         assert [g.candidates for g in network.groups] == [candidates]
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", SMALL)
 def test_choice_names_do_not_depend_on_the_data_or_the_width(name: str) -> None:
     search, _ = SMALL[name]
     groups = {
@@ -90,18 +98,18 @@ def test_choice_names_do_not_depend_on_the_data_or_the_width(name: str) -> None:
     assert len(groups) == 1
 
 
-ARCHITECTURES = {
-    "darts": st.lists(st.sampled_from(DARTS_CANDIDATES), min_size=28, max_size=28),
-    "nasbench201": st.lists(st.sampled_from(NASBENCH201_CANDIDATES), min_size=6, max_size=6),
-}
-
-
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", SMALL)
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_architecture_builds_and_trains(name: str, data: st.DataObject) -> None:
     """Any candidates at all, all `none` included; a step of training gives finite gradients."""
-    architecture = Architecture(dict(zip(NAMES[name], data.draw(ARCHITECTURES[name]), strict=True)))
+    candidates = {
+        choice: (*group.candidates, "none")
+        for group in GROUPS[name]
+        if group.chosen
+        for choice in group.names
+    }
+    architecture = Architecture({c: data.draw(st.sampled_from(known)) for c, known in candidates.items()})
     with seeded_modules(0):
         network = concrete(SPACES[name].builder, architecture, (1, 7, 7), 3, **SMALL[name][1])
         output = network(torch.randn(2, 1, 7, 7))
@@ -112,6 +120,7 @@ def test_every_architecture_builds_and_trains(name: str, data: st.DataObject) ->
 
 
 NAMES = {name: names(name) for name in SMALL}
+GROUPS = {name: supernet(SPACES[name].builder, (3, 8, 8), 10, **SMALL[name][0]).groups for name in SMALL}
 
 
 # --- a slow, literal DARTS supernet ----------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from archgrad.choice import of_choices
 from archgrad.gradient_step import descend, gradient_norm
 from archgrad.search_state import SearchPlan, SearchState
 
@@ -49,8 +50,7 @@ def _regularized(theta: Sequence[Tensor], plan: SearchPlan, gradient: Sequence[T
     if plan.regularizer is None:
         return list(gradient)
     leaves = [a.detach().requires_grad_() for a in theta]
-    found = zip(plan.policy.groups, plan.policy.probabilities(leaves), strict=True)
-    term = plan.regularizer([p for group, p in found if group.chosen]).sum()
+    term = plan.regularizer(of_choices(plan.policy.groups, plan.policy.probabilities(leaves))).sum()
     added = torch.autograd.grad(term, leaves, allow_unused=True, materialize_grads=True)
     return [g + r for g, r in zip(gradient, added, strict=True)]
 

@@ -100,6 +100,11 @@ class Group(NamedTuple):
         return self.kind != "blend"
 
 
+def of_choices(groups: Sequence[Group], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Of one tensor per group those of the groups in which something is chosen, that is, not of blends."""
+    return [tensor for group, tensor in zip(groups, tensors, strict=True) if group.chosen]
+
+
 class _Row(NamedTuple):
     """One choice's part of a sample: K scalar weights, and what `Sample` says of them."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.architecture import Architecture
-from archgrad.choice import Group, Supernet, supernet
+from archgrad.choice import Group, Supernet, of_choices, supernet
 from archgrad.config import Config, Train, Weights
 from archgrad.config_problems import GIVEN
 from archgrad.costs.cost_table import CostTable, cost_table
@@ -189,12 +189,13 @@ class Parts:
                 ("search/architecture", self.splits.architecture),
             )
         )
+        penalty, groups = self.penalty(), network.groups
         return NetworkTask(
             network,
             train,
             valid,
             self.streams,
-            self.penalty(),
+            None if penalty is None else lambda weights: penalty(of_choices(groups, weights)),
             config.device.precision,
             config.search.drop_path,
         )
@@ -213,7 +214,7 @@ class Parts:
         return search_plan(
             config,
             groups,
-            expected_cost=None if cost is None else lambda p: float(cost.expected(p)),
+            expected_cost=None if cost is None else lambda p: float(cost.expected(of_choices(groups, p))),
             derive=derived if config.learns else drawn,
         )
 

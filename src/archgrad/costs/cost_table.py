@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.architecture import Architecture
+from archgrad.architecture_warnings import NONE
 from archgrad.choice import Choice, Group, Supernet, supernet
 from archgrad.costs import COSTS
 from archgrad.costs.counting import Cost, dry_run
@@ -24,8 +25,8 @@ class CostTable:
 
     name, unit: of the cost.
     fixed: cost of everything outside the choices.
-    choices: the space's choices in groups, as `Supernet.groups`.
-    groups: one [E, K] per group, float64. Where cells share a choice its places are summed.
+    choices: the space's choices in groups, as `Supernet.groups` without those of which nothing is chosen.
+    groups: one [E, K] per group of `choices`, float64. Where cells share a choice its places are summed.
     uncounted: what the cost has no rule for (see `counting.Count`).
     """
 
@@ -72,6 +73,8 @@ class CostTable:
                         "was it derived from another space?"
                     )
                 candidate = architecture[name]
+                if group.kind == "droppable" and candidate == NONE:
+                    continue
                 if candidate not in group.candidates:
                     raise UserError(
                         f"choice {name!r} has no candidate {candidate!r}"
@@ -82,7 +85,10 @@ class CostTable:
 
     def bounds(self) -> tuple[float, float]:
         """Costs of the cheapest and of the dearest architecture of the space."""
-        cheapest = self.fixed + sum(float(c.min(dim=1).values.sum()) for c in self.groups)
+        cheapest = self.fixed
+        for group, c in zip(self.choices, self.groups, strict=True):
+            least = c.min(dim=1).values
+            cheapest += float((least.clamp(max=0.0) if group.kind == "droppable" else least).sum())
         dearest = self.fixed + sum(float(c.max(dim=1).values.sum()) for c in self.groups)
         return cheapest, dearest
 
@@ -145,10 +151,11 @@ def cost_table(
         name=name,
         unit=cost.unit,
         fixed=rest.value,
-        choices=network.groups,
+        choices=tuple(g for g in network.groups if g.chosen),
         groups=tuple(
             torch.tensor([[counts[n, k].value for k in g.candidates] for n in g.names], dtype=torch.float64)
             for g in network.groups
+            if g.chosen
         ),
         uncounted=tuple(sorted(uncounted)),
     )

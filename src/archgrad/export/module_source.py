@@ -197,11 +197,18 @@ def _all_globals(text: str) -> set[str]:
     for node in ast.walk(ast.parse(text)):
         annotation = getattr(node, "annotation", None) or getattr(node, "returns", None)
         if isinstance(annotation, ast.AST):
-            for part in ast.walk(annotation):
-                if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    quoted = ast.walk(ast.parse(part.value, mode="eval"))
-                    names |= {n.id for n in quoted if isinstance(n, ast.Name)}
+            for quoted in _quoted(annotation):
+                names |= {n.id for n in ast.walk(ast.parse(quoted, mode="eval")) if isinstance(n, ast.Name)}
     return names
+
+
+def _quoted(annotation: ast.AST) -> Iterator[str]:
+    """The strings of an annotation that stand for types; those inside ``Literal[…]`` are values."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        yield annotation.value
+    literal = isinstance(annotation, ast.Subscript) and "Literal" in ast.dump(annotation.value)
+    for child in () if literal else ast.iter_child_nodes(annotation):
+        yield from _quoted(child)
 
 
 def _globals_at_once(text: str, block: bool) -> set[str]:

@@ -28,7 +28,12 @@ class DropPath(nn.Module):
 
 
 def set_drop_path(network: nn.Module, probability: float, generator: torch.Generator) -> None:
-    """Give every `DropPath` of `network` its probability in [0, 1) and its random stream."""
+    """Give every `DropPath` its probability in [0, 1), and whatever draws in `network` its random stream.
+
+    A module that draws in training has an attribute `generator`.
+    """
     for module in network.modules():
+        if hasattr(module, "generator"):
+            module.generator = generator
         if isinstance(module, DropPath):
-            module.probability, module.generator = probability, generator
+            module.probability = probability

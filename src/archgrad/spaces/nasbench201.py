@@ -11,31 +11,66 @@ from functools import partial
 from torch import Tensor, nn
 
 from archgrad.architecture import NASBENCH201_CANDIDATES
-from archgrad.choice import Pick
+from archgrad.choice import Blend, Droppable, Pick, Sum
 from archgrad.ops import OPS
 from archgrad.ops.convolution import ReLUConvBN
+from archgrad.ops.take import Take
+from archgrad.ops.zero import Zero
+from archgrad.spaces.partial_channels import PartialChannels, check_divisible
 from archgrad.spaces.space import Shape, Space
 
 
 class NasBench201Cell(nn.Module):
-    """Node j = Σ_{i<j} edge(i→j); node 0 is the input, the last node the output. Shape is kept."""
+    """Node j = Σ_{i<j} edge(i→j); node 0 is the input, the last node the output. Shape is kept.
 
-    def __init__(self, pick: Pick, channels: int, nodes: int, candidates: Sequence[str], affine: bool):
+    partial_channels, edge_normalisation: as in `archgrad.spaces.cell`.
+    """
+
+    def __init__(
+        self,
+        pick: Pick,
+        channels: int,
+        nodes: int,
+        candidates: Sequence[str],
+        affine: bool,
+        partial_channels: int = 1,
+        edge_normalisation: bool = False,
+    ):
         super().__init__()
         self.edges = nn.ModuleDict()
+        self.weighing = nn.ModuleDict()
+        check_divisible(channels, partial_channels)
+        width = channels // partial_channels
         for node in range(1, nodes):
             for source in range(node):
-                options = {name: partial(OPS[name], channels, channels, 1, affine) for name in candidates}
-                self.edges[f"{node}<-{source}"] = pick(f"cell/{node}<-{source}", options)
+                options = {name: partial(OPS[name], width, width, 1, affine) for name in candidates}
+                edge = pick(
+                    f"cell/{node}<-{source}",
+                    options
+                    if "none" in options
+                    else Droppable(options, dropped=partial(Zero, width, width, 1)),
+                )
+                if partial_channels > 1:
+                    edge = PartialChannels(edge, channels, partial_channels, 1)
+                self.edges[f"{node}<-{source}"] = edge
+            if edge_normalisation:
+                sources = {str(source): partial(Take, source) for source in range(node)}
+                blend = pick(f"cell/{node}", Blend(sources))
+                if not isinstance(blend, Sum):  # in a derived network the edges are added, as everywhere
+                    self.weighing[str(node)] = blend
         self.nodes = nodes
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         states = [x]
         for node in range(1, self.nodes):
-            total = self.edges[f"{node}<-0"](states[0])
-            for source in range(1, node):
-                total = total + self.edges[f"{node}<-{source}"](states[source])
+            edges = [self.edges[f"{node}<-{source}"](states[source]) for source in range(node)]
+            if str(node) in self.weighing:
+                states.append(self.weighing[str(node)](*edges))
+                continue
+            total = edges[0]
+            for edge in edges[1:]:
+                total = total + edge
             states.append(total)
         return states[-1]
 
@@ -71,6 +106,8 @@ class NasBench201Network(nn.Module):
         nodes: nodes of the cell (published: 4).
         candidates: operation names.
         affine: whether BatchNorm inside cells has scale and shift (search: no; reductions always have).
+        partial_channels: k, where only 1/k of an edge's channels go through the candidates.
+        edge_normalisation: whether the edges into a node are weighed by a softmax in the supernet.
     """
 
     def __init__(
@@ -84,6 +121,8 @@ class NasBench201Network(nn.Module):
         nodes: int = 4,
         candidates: Sequence[str] = NASBENCH201_CANDIDATES,
         affine: bool = True,
+        partial_channels: int = 1,
+        edge_normalisation: bool = False,
     ):
         super().__init__()
         width = channels
@@ -94,7 +133,11 @@ class NasBench201Network(nn.Module):
                 self.body.append(ResidualReduction(width, 2 * width))
                 width *= 2
             for _ in range(cells):
-                self.body.append(NasBench201Cell(pick, width, nodes, candidates, affine))
+                self.body.append(
+                    NasBench201Cell(
+                        pick, width, nodes, candidates, affine, partial_channels, edge_normalisation
+                    )
+                )
         self.head = nn.Sequential(
             nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)
         )

@@ -6,12 +6,13 @@ Each ``check_…`` raises `BrokenLaw`, an AssertionError that names the law and 
     check_sampler(MySampler())
 """
 
+from archgrad.inherit import inherit
 from archgrad.testing.hypergradients import check_hypergradient, check_order
 from archgrad.testing.landscapes import check_landscape
 from archgrad.testing.law import BrokenLaw
 from archgrad.testing.ops import check_operation
 from archgrad.testing.samplers import check_sampler
-from archgrad.testing.spaces import check_space, inherit
+from archgrad.testing.spaces import check_space
 
 __all__ = [
     "BrokenLaw",

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.architecture import Architecture
-from archgrad.choice import Choice, Group, Sample, Supernet, concrete, supernet
+from archgrad.architecture_warnings import NONE
+from archgrad.choice import Group, Sample, Supernet, concrete, supernet
 from archgrad.errors import UserError
+from archgrad.inherit import inherit, inherited, leading
 from archgrad.randomness import seeded_modules
 from archgrad.spaces.space import Shape, as_space
 from archgrad.testing.law import BrokenLaw, require, require_close
@@ -26,63 +28,20 @@ INACTIVE = "candidates that are not active are not needed: running all of them g
 BUILDS = "every architecture builds, in search and in training settings, and gives [B, classes]"
 
 
-def inherit(network: Supernet, target: nn.Module, architecture: Architecture) -> None:
-    """Copy into the concrete `target` the parameters and buffers that the supernet's choice of it has.
-
-    A path ``….options.<k>.…`` of the supernet is ``….…`` in the concrete network, for the k that
-    `architecture` chooses; those of other candidates are left out.
-
-    Raises:
-        UserError: the two do not have the same parameters, that is, `target` was built with other
-            settings or for another architecture.
-    """
-    prefixes = {
-        path: choice for path, choice in network.network.named_modules() if isinstance(choice, Choice)
-    }
-    chosen: dict[str, Tensor] = {}
-    for path, tensor in network.network.state_dict().items():
-        kept = _concrete_path(path, prefixes, architecture)
-        if kept is not None:
-            chosen[kept] = tensor
-    own = target.state_dict()
-    problems = [f"missing in the supernet: {p}" for p in own if p not in chosen]
-    problems += [f"missing in the concrete network: {p}" for p in chosen if p not in own]
-    problems += [
-        f"{p}: supernet {tuple(chosen[p].shape)}, concrete network {tuple(own[p].shape)}"
-        for p in own
-        if p in chosen and chosen[p].shape != own[p].shape
-    ]
-    if problems:
-        raise UserError(
-            f"the concrete network cannot take the supernet's parameters; {len(problems)} do not fit:\n  "
-            + "\n  ".join(problems[:5])
-            + "\nbuild both with the same settings, and the concrete one for this architecture"
-        )
-    target.load_state_dict(chosen)
-
-
-def _concrete_path(path: str, choices: Mapping[str, Choice], architecture: Architecture) -> str | None:
-    """`path` without its ``options.<k>`` components; None when a k is not the chosen one."""
-    parts, kept, index = path.split("."), [], 0
-    while index < len(parts):
-        choice = choices.get(".".join(parts[:index]))
-        if choice is not None and parts[index] == "options":
-            if choice.candidates[int(parts[index + 1])] != architecture[choice.name]:
-                return None
-            index += 2
-            continue
-        kept.append(parts[index])
-        index += 1
-    return ".".join(kept)
-
-
 def random_architecture(groups: Sequence[Group], generator: torch.Generator) -> Architecture:
-    """An architecture drawn uniformly."""
+    """An architecture drawn uniformly; a choice that may be dropped is, as often as it has any candidate."""
     chosen: dict[str, str] = {}
     for group in groups:
-        index = torch.randint(len(group.candidates), (len(group.names),), generator=generator)
-        chosen |= {n: group.candidates[k] for n, k in zip(group.names, index.tolist(), strict=True)}
+        candidates = _candidates(group)
+        index = torch.randint(len(candidates), (len(group.names),), generator=generator)
+        if group.chosen:
+            chosen |= {n: candidates[k] for n, k in zip(group.names, index.tolist(), strict=True)}
     return Architecture(chosen)
+
+
+def _candidates(group: Group) -> tuple[str, ...]:
+    """What an architecture may say of the group's choices."""
+    return (*group.candidates, NONE) if group.kind == "droppable" else group.candidates
 
 
 def check_space(
@@ -144,10 +103,10 @@ def check_space(
 
 def uniform_architectures(groups: Sequence[Group]) -> list[Architecture]:
     """For each k the architecture with candidate k (of K, cyclically) at every choice."""
-    most = max(len(group.candidates) for group in groups)
+    chosen = [(group, _candidates(group)) for group in groups if group.chosen]
     return [
-        Architecture({n: g.candidates[k % len(g.candidates)] for g in groups for n in g.names})
-        for k in range(most)
+        Architecture({n: candidates[k % len(candidates)] for g, candidates in chosen for n in g.names})
+        for k in range(max(len(candidates) for _, candidates in chosen))
     ]
 
 
@@ -213,16 +172,16 @@ def _check_weight_gradients(
     where: str,
 ) -> None:
     """Gradients of Σ output², those of the supernet looked up by the concrete network's paths."""
-    prefixes = {p: m for p, m in network.network.named_modules() if isinstance(m, Choice)}
-    named = dict(network.network.named_parameters())
-    found = _gradients(ours, list(named.values()))
-    by_path = {
-        _concrete_path(path, prefixes, architecture): gradient
-        for path, gradient in zip(named, found, strict=True)
-    }
-    parameters = dict(target.named_parameters())
+    named = dict(network.network.named_parameters(remove_duplicate=False))
+    by_path = inherited(
+        network, architecture, dict(zip(named, _gradients(ours, list(named.values())), strict=True))
+    )
+    parameters = dict(target.named_parameters(remove_duplicate=False))
     for path, wanted in zip(parameters, _gradients(theirs, list(parameters.values())), strict=True):
-        require_close(WEIGHT_GRADIENT, by_path[path], wanted, tolerance, f"{path}, {where}")
+        found = leading(by_path[path], wanted)
+        require_close(WEIGHT_GRADIENT, found, wanted, tolerance, f"{path}, {where}")
+        rest = by_path[path].abs().sum() - found.abs().sum()  # of channels that a narrower layer has not
+        require_close(WEIGHT_GRADIENT, rest, torch.zeros_like(rest), tolerance, f"masked {path}, {where}")
 
 
 def _gradients(outputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
