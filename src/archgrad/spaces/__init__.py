@@ -28,9 +28,13 @@ SPACES = Table(
             "Xu et al. 2020, PC-DARTS (arXiv 1907.05737)",
         ),
         "s1": Entry(
-            "archgrad.spaces.robust_darts:S1", "DARTS cells, every edge with two candidates of its own", _ROBUST
+            "archgrad.spaces.robust_darts:S1",
+            "DARTS cells, every edge with two candidates of its own",
+            _ROBUST,
         ),
-        "s2": Entry("archgrad.spaces.robust_darts:S2", "DARTS cells of skip_connect and sep_conv_3x3", _ROBUST),
+        "s2": Entry(
+            "archgrad.spaces.robust_darts:S2", "DARTS cells of skip_connect and sep_conv_3x3", _ROBUST
+        ),
         "s3": Entry(
             "archgrad.spaces.robust_darts:S3", "DARTS cells of none, skip_connect and sep_conv_3x3", _ROBUST
         ),
