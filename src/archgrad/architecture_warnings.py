@@ -9,26 +9,35 @@ from archgrad.architecture import Architecture, Edge
 NONE = "none"
 """The candidate that stands for no connection."""
 
+RECURRENT = "recurrent"
+"""Name of the cell whose nodes are all put out, and in which `identity` is an activation, no skip."""
+
 _SKIPS = frozenset({"skip_connect", "skip", "identity"})
 _POOLINGS = ("max_pool", "avg_pool")
 
 
 def skip_share(architecture: Architecture) -> float:
     """Skip connections among the choices that are not `none`, in [0, 1]; 0 when all are `none`."""
-    alive = [candidate for candidate in architecture.values() if candidate != NONE]
-    return sum(candidate in _SKIPS for candidate in alive) / len(alive) if alive else 0.0
+    alive = {name: candidate for name, candidate in architecture.items() if candidate != NONE}
+    return sum(_skips(name, candidate) for name, candidate in alive.items()) / len(alive) if alive else 0.0
+
+
+def _skips(name: str, candidate: str) -> bool:
+    return candidate in _SKIPS and not name.startswith(f"{RECURRENT}/")
 
 
 def architecture_warnings(architecture: Architecture) -> list[str]:
     """Sentences on cells that skip connections took over, or that do not carry their input through."""
-    scopes: dict[str, list[str]] = {}
+    scopes: dict[str, list[bool]] = {}
     for name, candidate in architecture.items():
         edge = Edge.parse(name)
         if candidate != NONE:
-            scopes.setdefault(f"of cell {edge.cell!r}" if edge else "outside cells", []).append(candidate)
+            scopes.setdefault(f"of cell {edge.cell!r}" if edge else "outside cells", []).append(
+                _skips(name, candidate)
+            )
     warnings = []
     for scope, alive in scopes.items():
-        skips = sum(candidate in _SKIPS for candidate in alive)
+        skips = sum(alive)
         if skips > len(alive) / 2:
             warnings.append(
                 f"skip connections took over: they are {skips} of the {len(alive)} choices {scope} that are "
@@ -58,13 +67,14 @@ class _Flow(NamedTuple):
 def _flow(edges: dict[Edge, str]) -> _Flow:
     """What flows in a cell.
 
-    A cell with several inputs (DARTS) puts out all its nodes, one with a single input
-    (NAS-Bench-201) the last.
+    A cell with several inputs (DARTS) and a recurrent one put out all their nodes, one with a single
+    input (NAS-Bench-201) the last.
     """
     kept = [edge for edge, op in edges.items() if op != NONE]
     nodes = {edge.node for edge in edges}
     inputs = {edge.source for edge in edges} - nodes
-    outputs = nodes if len(inputs) > 1 else {max(nodes)}
+    recurrent = any(edge.cell == RECURRENT for edge in edges)
+    outputs = nodes if len(inputs) > 1 or recurrent else {max(nodes)}
     fed = set(inputs)
     for edge in sorted(kept, key=lambda e: e.node):
         if edge.source in fed:
@@ -94,6 +104,6 @@ def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
             f"cell {cell!r}: {', '.join(map(str, idle))} carry nothing from input to output, yet their "
             "parameters and MACs are counted"
         )
-    if kept and all(op in _SKIPS or op.startswith(_POOLINGS) for op in kept.values()):
+    if kept and all(_skips(str(edge), op) or op.startswith(_POOLINGS) for edge, op in kept.items()):
         warnings.append(f"cell {cell!r} has only skip connections and poolings on its kept edges")
     return warnings

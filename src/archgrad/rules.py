@@ -16,5 +16,10 @@ RULES = Table(
             "the most probable candidate of every edge, `none` included, all edges (the same as argmax)",
             "Xie et al. 2019, SNAS (arXiv 1812.09926)",
         ),
+        "rnn": Entry(
+            "archgrad.rnn_rule:rnn",
+            "recurrent cells: the strongest edge into every node, `none` left out of account",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), the authors' code",
+        ),
     },
 )

@@ -145,17 +145,16 @@ def _read(name: str, path: Path, resize: tuple[int, int] | None) -> TextData:
                 "valid.txt and test.txt"
             )
         first, second = (round(share * len(lines)) for share in _SHARES)
-        cut = lines[:first], lines[first:second], lines[second:]
         note = f"{path.name}: lines 1-{first} to learn from, {first + 1}-{second} validation, the rest test"
-        return numbered(name, *cut, note=note)
+        return numbered(name, lines[:first], lines[first:second], lines[second:], note)
     files = part_files(path)
     if missing := [part for part in PARTS if part not in files]:
         raise UserError(
             f"{path} has no file for {', '.join(missing)}: a text needs train.txt, valid.txt and test.txt "
             f"(or .txt.gz); found {', '.join(f.name for f in files.values()) or 'none of them'}"
         )
-    lines_of = [_lines(files[part]) for part in PARTS]
-    return numbered(name, *lines_of, note=f"{name}: {', '.join(files[p].name for p in PARTS)} in {path}")
+    train, valid, test = (_lines(files[part]) for part in PARTS)
+    return numbered(name, train, valid, test, f"{name}: {', '.join(files[p].name for p in PARTS)} in {path}")
 
 
 def numbered(
@@ -174,11 +173,11 @@ def numbered(
     def learned(word: str) -> int:
         return numbers.setdefault(word, len(numbers))
 
-    first = _numbers(train, learned)
+    known = _numbers(train, learned)
     unknown = learned(UNKNOWN)
     learned(END)
-    rest = [_numbers(part, lambda word: numbers.get(word, unknown)) for part in (valid, test)]
-    return TextData(name, first, *rest, tuple(numbers), note)
+    others = [_numbers(part, lambda word: numbers.get(word, unknown)) for part in (valid, test)]
+    return TextData(name, known, others[0], others[1], tuple(numbers), note)
 
 
 def _numbers(lines: Iterable[str], number: Callable[[str], int]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from archgrad.choice import Choice, Pick
 from archgrad.errors import UserError
 from archgrad.spaces.language_model import INITIAL_RANGE, Dropouts, LanguageModel, Masks, times
+from archgrad.spaces.space import Space
 
 RNN_CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
 
@@ -106,7 +107,8 @@ class RecurrentCell(nn.Module):
         fans, constants = self._drawn()
         outputs = []
         for x_t in inputs.unbind():
-            gate, new = torch.addmm(x_t, times(state, masks.hidden), recurrent).chunk(2, dim=1)
+            both = torch.addmm(x_t, times(state, masks.hidden), recurrent)
+            gate, new = both.to(state.dtype).chunk(2, dim=1)  # mixed precision ends here
             s = torch.lerp(state, torch.tanh(new), torch.sigmoid(gate))
             state = self._nodes(s, masks.hidden, fans, constants)
             outputs.append(state)
@@ -189,7 +191,7 @@ class RecurrentCell(nn.Module):
 def _spread(s: Tensor, mask: Tensor | None, fan: Fan) -> tuple[Tensor, ...]:
     """What a state [B, H] adds to each of the fan's nodes: n times [B, H], of one matrix product."""
     both = (times(s, mask) @ fan.matrix).view(len(s), len(fan.nodes), -1)
-    gates, h = both.chunk(2, dim=2)
+    gates, h = both.to(s.dtype).chunk(2, dim=2)
     parts = []
     for names, first, last in fan.runs:
         span = h if last - first == len(fan.nodes) else h[:, first:last]
@@ -248,3 +250,36 @@ def darts_rnn(
         dropout_embedding, dropout_input, dropout_x, dropout_hidden, dropout_output, dropout_weight
     )
     return LanguageModel(RecurrentCell(pick, hidden, nodes, candidates, norm), classes, hidden, dropouts)
+
+
+_SMALL_DROPOUTS = {"dropout_input": 0.1, "dropout_x": 0.1, "dropout_hidden": 0.1, "dropout_output": 0.2}
+_DROPOUTS = {"dropout_input": 0.2, "dropout_x": 0.75, "dropout_hidden": 0.25, "dropout_output": 0.75}
+
+DARTS_RNN = Space(
+    darts_rnn,
+    reads="text",
+    search={"hidden": 300, "norm": True, **_DROPOUTS},
+    train={"hidden": 850, "dropout_embedding": 0.1, **_DROPOUTS},
+    searching={
+        "search": {"batch_size": 256},
+        "weights": {
+            "learning_rate": 20.0,
+            "final_learning_rate": 20.0,
+            "momentum": 0.0,
+            "nesterov": False,
+            "weight_decay": 5e-7,
+            "clip": 0.25,
+        },
+        "architecture": {"learning_rate": 3e-3, "betas": (0.9, 0.999)},
+    },
+    training={
+        "epochs": 8000,
+        "batch_size": 64,
+        "learning_rate": 20.0,
+        "weight_decay": 8e-7,
+        "clip": 0.25,
+    },
+    small_search={"hidden": 64, **_SMALL_DROPOUTS},
+    small_train={"hidden": 128, "dropout_embedding": 0.0, **_SMALL_DROPOUTS},
+    rule="rnn",
+)

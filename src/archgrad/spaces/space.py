@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -24,17 +24,23 @@ class Space:
     search: settings of the published supernet, on top of the builder's defaults.
     train: settings of the published final network, likewise.
     training: the published recipe for training it: the configuration's section ``train``.
+    searching: the published recipe for searching it, by section of the configuration; in the sections
+        ``search`` and ``architecture`` a method's own settings are stronger.
     small_search, small_train: settings that replace them for data smaller than the published.
     rule: the derivation rule of the space's authors.
+    reads: what its networks are for. Of a text `shape` is (T,), the words of a window, and `classes` the
+        number of words in the vocabulary.
     """
 
     builder: Callable[..., nn.Module]
     search: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    searching: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     small_search: Mapping[str, Any] = field(default_factory=dict)
     small_train: Mapping[str, Any] = field(default_factory=dict)
     rule: str = "argmax"
+    reads: Literal["images", "text"] = "images"
 
     def settings(self) -> dict[str, inspect.Parameter]:
         """The builder's parameters after ``pick, shape, classes``."""
