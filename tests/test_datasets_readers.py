@@ -40,7 +40,8 @@ def encoded(pixels, kind="PNG"):
 def test_every_entry_loads_and_is_called_with_path_and_resize():
     import inspect
 
-    assert list(DATASETS) == ["digits", "cifar10", "cifar100", "fashion-mnist", "folder", "npz"]
+    images = ["digits", "cifar10", "cifar100", "fashion-mnist", "folder", "npz"]
+    assert list(DATASETS) == [*images, "wikitext2", "ptb", "text"]
     for name in DATASETS:
         assert list(inspect.signature(DATASETS[name]).parameters) == ["path", "resize"]
 
@@ -105,8 +106,8 @@ def test_unknown_name():
 
 
 def test_a_path_that_is_nothing_known(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    for path in (tmp_path, tmp_path / "notes.txt"):
+    (tmp_path / "notes.md").write_text("hello")
+    for path in (tmp_path, tmp_path / "notes.md"):
         with pytest.raises(UserError, match="is none of: a folder with one sub-folder"):
             load(None, path)
 

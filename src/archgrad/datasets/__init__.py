@@ -1,4 +1,4 @@
-"""Image data sets: ``DATASETS[name](path, resize) -> ImageData``.
+"""Data sets: ``DATASETS[name](path, resize) -> ImageData``, of a text `TextData`.
 
 Call `archgrad.datasets.loading.load`, which checks the name, turns `resize` into (H, W) and guesses
 the kind of a bare path. An entry of one's own, ``"module:function"``, keeps the same signature:
@@ -39,6 +39,20 @@ DATASETS = Table(
         "npz": Entry(
             "archgrad.datasets.npz:npz",
             "your own arrays: train_images/train_labels (as MedMNIST) or x_train/y_train (as Keras)",
+        ),
+        "wikitext2": Entry(
+            "archgrad.datasets.text:wikitext2",
+            "2.1 million words of Wikipedia, 33,278 different ones; a text, for darts_rnn",
+            "Merity et al. 2017, Pointer Sentinel Mixture Models (arXiv 1609.07843)",
+        ),
+        "ptb": Entry(
+            "archgrad.datasets.text:ptb",
+            "0.9 million words of the Wall Street Journal, 10,000 different ones; a text, for darts_rnn",
+            "Marcus et al. 1993, Penn Treebank, as prepared by Mikolov et al. 2010",
+        ),
+        "text": Entry(
+            "archgrad.datasets.text:text",
+            "your own text: a folder with train.txt, valid.txt and test.txt, or one file",
         ),
     },
 )

@@ -13,6 +13,7 @@ from archgrad.datasets.idx import find, read_idx
 from archgrad.datasets.images import ImageData
 from archgrad.datasets.location import locate
 from archgrad.datasets.parquet import parquet_files, read_parquet
+from archgrad.datasets.text import TextData, is_text
 from archgrad.datasets.torch_datasets import from_torch
 from archgrad.errors import UserError
 
@@ -26,6 +27,22 @@ def load(
     path: str | Path | None = None,
     resize: int | tuple[int, int] | None = None,
 ) -> ImageData:
+    """Load the images of data set `name`; as `load_any`.
+
+    Raises:
+        UserError: as `load_any`, or the data are a text.
+    """
+    data = load_any(name, path, resize)
+    if isinstance(data, TextData):
+        raise UserError(f"{data.name} is a text, and images are wanted; with a text use space.name=darts_rnn")
+    return data
+
+
+def load_any(
+    name: str | None = None,
+    path: str | Path | None = None,
+    resize: int | tuple[int, int] | None = None,
+) -> ImageData | TextData:
     """Load the data set `name`, from `path` or from ``$ARCHGRAD_DATA/<name>``.
 
     name: one of `DATASETS` or ``"module:function"``; empty or None with a path guesses from what is
@@ -44,16 +61,19 @@ def load(
         data = DATASETS[name or "digits"](where, size)
     else:
         data = _guess(locate("data", where), size)
-    if not isinstance(data, ImageData):
-        raise UserError(f"data set {name!r} returned {type(data).__name__}; it must return an ImageData")
+    if not isinstance(data, ImageData | TextData):
+        raise UserError(
+            f"data set {name!r} returned {type(data).__name__}; it must return an ImageData, or for a text a "
+            "TextData"
+        )
     _LOG.info(data.note)
     return data
 
 
-def _guess(path: Path, resize: tuple[int, int] | None) -> ImageData:
+def _guess(path: Path, resize: tuple[int, int] | None) -> ImageData | TextData:
     """Read `path` as what it looks like."""
     binary = binary_kind(path)
-    data: ImageData
+    data: ImageData | TextData
     if path.suffix == ".npz" or (path.is_dir() and any(path.glob("*.npz"))):
         kind, data = "an .npz file", DATASETS["npz"](path, resize)
     elif parquet_files(path):
@@ -62,11 +82,14 @@ def _guess(path: Path, resize: tuple[int, int] | None) -> ImageData:
         kind, data = "idx files", read_idx(path.name, path, resize)
     elif binary is not None:
         kind, data = f"{binary}'s binary layout", DATASETS[binary](path, resize)
+    elif is_text(path):
+        kind, data = "a text", DATASETS["text"](path, resize)
     elif has_class_folders(path):
         kind, data = "a folder of images by class", DATASETS["folder"](path, resize)
     else:
         raise UserError(
             f"{path} is none of: a folder with one sub-folder of images a class, an .npz file, parquet "
-            "files, idx files (train-images-idx3-ubyte), CIFAR's binary files (data_batch_1.bin, train.bin)"
+            "files, idx files (train-images-idx3-ubyte), CIFAR's binary files (data_batch_1.bin, train.bin), "
+            "a text (train.txt, valid.txt and test.txt, or one .txt file)"
         )
     return replace(data, note=f"{data.note} (guessed from {path}: {kind})")

@@ -44,5 +44,10 @@ SPACES = Table(
             "one cell of 6 edges with five candidates: 15,625 architectures",
             "Dong & Yang 2020, NAS-Bench-201 (arXiv 2001.00326)",
         ),
+        "darts_rnn": Entry(
+            "archgrad.spaces.rnn:DARTS_RNN",
+            "recurrent cell of 8 nodes, 36 edges, five candidates, in a language model; reads texts",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), section 2.1 and appendix A.2",
+        ),
     },
 )
