@@ -49,5 +49,10 @@ SPACES = Table(
             "recurrent cell of 8 nodes, 36 edges, five candidates, in a language model; reads texts",
             "Liu et al. 2019, DARTS (arXiv 1806.09055), section 2.1 and appendix A.2",
         ),
+        "mobile": Entry(
+            "archgrad.spaces.mobile:MOBILE",
+            "chain of 22 mobile blocks, each with a choice of its own of nine candidates, or others you name",
+            "Wu et al. 2019, FBNet (arXiv 1812.03443)",
+        ),
     },
 )
