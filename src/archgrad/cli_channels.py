@@ -13,8 +13,8 @@ from archgrad.cli_shared import AS_JSON, OVERRIDES, progress, show
 @click.option("--run", "folder", type=click.Path(path_type=Path), required=True, help="The run folder.")
 @click.option("--data", help="Data set by name; without it --data-path is looked at.")
 @click.option("--data-path", help="Where the data are.")
-@click.option("--keep", type=int, help="Keep so many channels: those that are open most often.")
-@click.option("--threshold", type=float, help="Or: keep those that are open in this share of the images.")
+@click.option("--keep", type=int, help="Keep so many channels: the likeliest to be open.")
+@click.option("--threshold", type=float, help="Or: keep those open with this probability or more.")
 @click.option("--strength", type=float, help="Nats that an open gate costs; default 0.1.")
 @click.option(
     "--controls",

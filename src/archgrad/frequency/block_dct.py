@@ -209,7 +209,9 @@ class BlockDCT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, n, ⌈H/stride⌉, ⌈W/stride⌉], at full precision even under autocast."""
         kind = x.device.type
-        if torch.is_autocast_enabled(kind):  # eight bits of a mantissa would drown the small coefficients
+        if kind != "meta" and torch.is_autocast_enabled(
+            kind
+        ):  # eight bits of a mantissa would drown the small coefficients
             with torch.autocast(kind, enabled=False):
                 return self._transform(x)
         return self._transform(x)

@@ -32,7 +32,7 @@ _KINDS = {
     "lowest": "as many of the lowest frequencies",
     "all": "all channels",
     "learned": "as many 8×8 filters, learned",
-    "gates": "all channels behind gates, open or closed by image",
+    "gates": "all channels behind gates, open where likelier than not",
 }
 
 
@@ -67,6 +67,10 @@ def table(document: Mapping[str, Any]) -> str:
         for r in rows
     ]
     lines.append(f"kept: {', '.join(document['names'])}")
+    gates = document["gates"]
+    lines.append(
+        f"gates: open where likelier than not; drawn as in training {gates['drawn_accuracy']:.2%} are right"
+    )
     return "\n".join([*lines, verdict(document)])
 
 
@@ -218,8 +222,11 @@ def page(document: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    sees = _KINDS[row["kind"]]
+    if row["kind"] == "gates":
+        sees = f"{sees} ({row['drawn_accuracy']:.2%} if drawn)"
     cells = (
-        escape(_KINDS[row["kind"]]),
+        escape(sees),
         _channels(row, document),
         f"{row['test_accuracy']:.2%}",
         f"{row['train_accuracy']:.2%}",

@@ -85,9 +85,9 @@ def ranking(probability: Sequence[float]) -> tuple[int, ...]:
 def select(
     statistics: GateStatistics, keep: int | None = None, threshold: float | None = None
 ) -> tuple[int, ...]:
-    """The channels to keep, ascending: the `keep` most open ones, or those open in a share of the images.
+    """The channels to keep, ascending: the `keep` likeliest to be open, or all that are likely enough.
 
-    threshold: the least share, above 0 and at most 1.
+    threshold: the least mean probability, above 0 and at most 1.
 
     Raises:
         UserError: both or neither given, more than there are, or a threshold that keeps none.
@@ -97,11 +97,11 @@ def select(
     if keep is not None:
         return tuple(sorted(ranking(statistics.probability)[:keep]))
     assert threshold is not None
-    chosen = tuple(c for c, share in enumerate(statistics.opened) if share >= threshold)
+    chosen = tuple(c for c, share in enumerate(statistics.probability) if share >= threshold)
     if not chosen:
         raise UserError(
-            f"threshold: no channel is open in {threshold:.0%} of the images, the most open one in "
-            f"{max(statistics.opened):.0%}; give a lower threshold or a lower strength, or keep a number"
+            f"threshold: no channel is open with a probability of {threshold:g}, the likeliest with "
+            f"{max(statistics.probability):.2g}; give a lower threshold or a lower strength, or keep a number"
         )
     return chosen
 
@@ -113,13 +113,11 @@ def check_amount(total: int, keep: int | None, threshold: float | None) -> None:
         UserError: both or neither given, or out of range.
     """
     if (keep is None) == (threshold is None):
-        raise UserError(
-            "say how many channels to keep: either keep (a number) or threshold (a share of images)"
-        )
+        raise UserError("say how many channels to keep: either keep (a number) or threshold (a probability)")
     if keep is not None and not 1 <= keep <= total:
         raise UserError(f"keep: 1 to {total} channels, as these images have {total}; got {keep}")
     if threshold is not None and not 0 < threshold <= 1:
-        raise UserError(f"threshold: a share of the images above 0, at most 1; got {threshold}")
+        raise UserError(f"threshold: a probability above 0, at most 1; got {threshold}")
 
 
 def lowest(total: int, count: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from archgrad.datasets.batches import Batches
 from archgrad.datasets.images import ImageData
 from archgrad.errors import ConfigError, UserError
 from archgrad.frequency.block_dct import BLOCK, BlockDCT, channel_names, colours, map_size
-from archgrad.frequency.channel_gates import GatePenalty, set_gate_noise
+from archgrad.frequency.channel_gates import GatePenalty, gates_of, set_gate_noise
 from archgrad.frequency.network import FrequencyNetwork, LearnedFilterNetwork
 from archgrad.frequency.page import heat_map, page
 from archgrad.frequency.selection import (
@@ -63,8 +63,8 @@ def channels_run(
         folder: the folder of the run, new or of an earlier call.
         settings: keys of the sections seed, data, train, device and frequency (`frequency.settings`); on an
             existing folder they may be left out.
-        keep: so many channels, those that are open most often; or
-        threshold: all that are open in at least this share of the images.
+        keep: so many channels, those whose gates are likeliest to be open; or
+        threshold: all that are open with at least this probability, in the mean over the images.
         controls: with N > 0 also networks on N random subsets of the same size, on the lowest frequencies, on
             all channels, and with as many learned filters in place of the fixed ones.
         onnx: also write ``export/model.onnx`` of the network on the selected channels, checked.
@@ -129,6 +129,13 @@ def _opened(folder: Path | str) -> tuple[Run, dict[str, Any]]:
     if run.folder.is_dir() and any(run.folder.iterdir()):
         raise UserError(f"{run.folder} holds something else than a channel selection; give another --run")
     return run, {}
+
+
+def _drawing_nothing(network: nn.Module) -> nn.Module:
+    """The network with gates that evaluation does not draw: counting it needs no random stream."""
+    for gates in gates_of(network):
+        gates.noise_in_evaluation = False
+    return network
 
 
 class _Network(NamedTuple):
@@ -289,7 +296,7 @@ class _Work:
         if (kept := training.result()) is not None:
             self.progress.say(f"{made.name}: trained already, result kept")
             return kept
-        counts = count_module(made.build, parts.data.shape)
+        counts = count_module(lambda: _drawing_nothing(made.build()), parts.data.shape)
         network = parts.built(made.build, made.name)
         if isinstance(network, FrequencyNetwork):
             network.set_statistics(*self._statistics(network))
@@ -308,6 +315,7 @@ class _Work:
             seen = gate_statistics(network, self._images(parts.learning(), "gates/statistics"))
             extra = {**seen._asdict(), "gate_images": seen.images, "expected_open": sum(seen.probability)}
             del extra["images"]
+            extra["drawn_accuracy"] = self._drawn_accuracy(network)
         test = evaluate(network, parts.test_batches(), config.device.precision)
         mean, std = parts.train_normalisation
         result = {
@@ -333,6 +341,14 @@ class _Work:
         write_tensors(run, training.weights, network.state_dict())
         training.finish(result)
         return result
+
+    def _drawn_accuracy(self, network: nn.Module) -> float:
+        """Test accuracy with gates that are drawn, as in training."""
+        (gates,) = gates_of(network)
+        gates.noise_in_evaluation = True
+        accuracy = evaluate(network, self.parts.test_batches(), self.parts.config.device.precision).accuracy
+        gates.noise_in_evaluation = self.frequency.noise_in_evaluation
+        return accuracy
 
     def _statistics(self, network: FrequencyNetwork) -> tuple[Tensor, Tensor]:
         """Mean and deviation [all channels] of the coefficients, over images that are learned from."""
