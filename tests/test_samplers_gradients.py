@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from archgrad.errors import UserError
+from archgrad.samplers import SAMPLERS
 from archgrad.samplers.decoupled_straight_through import DecoupledStraightThrough
 from archgrad.samplers.dirichlet import Dirichlet, log_concentration
 from archgrad.samplers.gumbel_max import GumbelMax
 from archgrad.samplers.gumbel_noise import gumbel_noise
 from archgrad.samplers.gumbel_rao import GumbelRao, conditional_gumbel
+from archgrad.samplers.hard_draw import hard_draw, softmax_pull_back
 from archgrad.samplers.reinmax import ReinMax
 from archgrad.samplers.sampler import Sampler
 from archgrad.samplers.score_gate import ScoreGate
-from archgrad.samplers.softmax_tangent import softmax_tangent
 from archgrad.samplers.straight_through import StraightThrough
 from archgrad.samplers.two_path import TwoPath
 from archgrad.testing.samplers import chi_square_p
@@ -140,13 +141,72 @@ def test_reinmax_with_one_candidate_run_is_half_the_score_function() -> None:
 
 
 @pytest.mark.parametrize("dtype", [DOUBLE, torch.float32, torch.bfloat16])
-def test_softmax_tangent_is_zero_and_has_the_jacobian(dtype: torch.dtype) -> None:
+def test_a_hard_draw_has_the_jacobian_at_the_point_it_is_given(dtype: torch.dtype) -> None:
+    """Logits of ±1e4 do not touch the digits of p, in low precision either."""
     logits = torch.tensor([1e4, -1e4, 0.3], dtype=dtype)
     at = torch.tensor([0.0, 0.25, 0.75], dtype=torch.promote_types(dtype, torch.float32))
-    assert torch.equal(softmax_tangent(logits, at), torch.zeros_like(at))
-    jacobian = torch.autograd.functional.jacobian(lambda a: softmax_tangent(a, at), logits)
+
+    def weights(a: Tensor) -> Tensor:
+        return hard_draw(a, torch.tensor([1]), lambda _, v: softmax_pull_back(at, v)).weights
+
+    assert torch.equal(weights(logits), torch.tensor([0.0, 1.0, 0.0], dtype=dtype))
+    jacobian = torch.autograd.functional.jacobian(weights, logits)
     wanted = (torch.diag(at) - torch.outer(at, at)).to(dtype)
     torch.testing.assert_close(jacobian, wanted, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+def second_derivative(weights: Tensor, leaf: Tensor, v: Tensor, u: Tensor) -> Tensor:
+    """d(u·d(f(z))/dα)/dα with f(z) = Σ v·z²/2: through z and, where it is live, through the Jacobian."""
+    (first,) = torch.autograd.grad((v * weights.square()).sum() / 2, leaf, create_graph=True)
+    return torch.autograd.grad((u * first).sum(), leaf)[0]
+
+
+@pytest.mark.parametrize("unselected", ["nothing", "scalar"])
+def test_second_derivatives_of_straight_through(unselected: Any) -> None:
+    """As of z = soft − soft held + D, written out: what an unrolled hypergradient differentiates twice."""
+    v, u = (torch.randn(1, 4, generator=seeded(s), dtype=DOUBLE) for s in (3, 4))
+    found = []
+    for tau in (0.5, 2.0):
+        leaf = ALPHA[None].clone().requires_grad_()
+        found.append(second_derivative(StraightThrough(unselected)(leaf, tau, seeded()).weights, leaf, v, u))
+        leaf = ALPHA[None].clone().requires_grad_()
+        soft = torch.softmax((leaf + gumbel_noise(leaf, seeded())) / tau, dim=-1)
+        drawn = torch.nn.functional.one_hot(soft.argmax(-1), 4)
+        wanted = second_derivative(soft - soft.detach() + drawn, leaf, v, u)
+        torch.testing.assert_close(found[-1], wanted, rtol=1e-12, atol=1e-14)
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "sampler", [ScoreGate(), ReinMax(), GumbelRao(), DecoupledStraightThrough(0.7), TwoPath()], ids=repr
+)
+def test_second_derivatives_of_the_other_hard_samplers(sampler: Sampler) -> None:
+    """Those of z = D + M(α − α held) with M the first Jacobian held; of score_gate with M live."""
+    v, u = (torch.randn(1, 4, generator=seeded(s), dtype=DOUBLE) for s in (3, 4))
+    leaf = ALPHA[None].clone().requires_grad_()
+    weights = sampler(leaf, 1.3, seeded()).weights
+    found = second_derivative(weights, leaf, v, u)
+    rows = [torch.autograd.grad(sampler(leaf, 1.3, seeded()).weights[0, k], leaf)[0][0] for k in range(4)]
+    again = ALPHA[None].clone().requires_grad_()
+    drawn = weights.detach()
+    if isinstance(sampler, ScoreGate):
+        log_p = torch.log_softmax(again, dim=-1)
+        stand_in = drawn * (1 + log_p - log_p.detach())
+    else:
+        stand_in = drawn + (again - again.detach()) @ torch.stack(rows).T
+    torch.testing.assert_close(found, second_derivative(stand_in, again, v, u), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_draw_is_the_same_with_and_without_a_gradient(name: str) -> None:
+    """And so are those after it: what is random for the gradient alone is drawn in both cases."""
+    sampler, both = SAMPLERS[name](), []
+    for wanted in (True, False):
+        generator = seeded(6)
+        alpha = ALPHA.expand(3, 4).clone().requires_grad_(wanted)
+        both.append([sampler(alpha, 0.8, generator).weights.detach() for _ in range(3)])
+    for with_gradient, without in zip(*both, strict=True):
+        assert torch.equal(with_gradient, without)
 
 
 # --- Gumbel-max and decoupled straight-through ---------------------------------------------------

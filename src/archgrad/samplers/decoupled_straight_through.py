@@ -11,10 +11,10 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import UserError
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import at_least_float32, hard_draw, softmax_pull_back
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import Law, active_rows
-from archgrad.samplers.softmax_tangent import softmax_tangent
+from archgrad.samplers.sampler import Law
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,15 @@ class DecoupledStraightThrough:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        alpha = logits.detach().to(dtype)
-        index = (alpha / tau + gumbel_noise(alpha, generator)).argmax(dim=-1)
-        soft = torch.softmax(alpha / self.backward_tau, dim=-1)
-        tangent = softmax_tangent(logits, soft) / self.backward_tau
-        drawn = torch.nn.functional.one_hot(index, logits.shape[-1]).to(tangent)
-        weights = (tangent + drawn).to(logits.dtype)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        perturbed = gumbel_perturbed(at_least_float32(logits.detach()) / tau, generator)
+        index = perturbed.argmax(dim=-1, keepdim=True)
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            # held: a second derivative is not that of the softmax
+            soft = torch.softmax(alpha.detach() / self.backward_tau, dim=-1)
+            return softmax_pull_back(soft, v) / self.backward_tau
+
+        return hard_draw(logits, index, pull_back)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]: what is drawn from at τ = 1; at another τ it is probabilities(α/τ)."""

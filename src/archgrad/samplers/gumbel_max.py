@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import hard_draw
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import active_rows
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class GumbelMax:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""
-        index = (logits + gumbel_noise(logits, generator)).detach().argmax(dim=-1)
-        weights = torch.nn.functional.one_hot(index, logits.shape[-1]).to(logits)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
+        return hard_draw(logits, index)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""

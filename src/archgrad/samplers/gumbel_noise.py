@@ -15,9 +15,28 @@ def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
     Source: Maddison et al. 2014 (arXiv 1411.0030), section 2; docs/gradients.md, eq. (9).
     """
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    exponential = torch.empty(like.shape, dtype=dtype).exponential_(generator=generator)
-    return (-exponential.clamp_min(torch.finfo(dtype).tiny).log()).to(like)
+    return log_exponential(like.shape, like.dtype, generator).neg_().to(like)
+
+
+def log_exponential(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """log X, X standard exponential; the noise is G = −log X. On the host, in at least float32."""
+    if dtype != torch.float64:
+        dtype = torch.float32
+    exponential = torch.empty(shape, dtype=dtype).exponential_(generator=generator)
+    return exponential.clamp_min_(_LEAST[dtype]).log_()
+
+
+_LEAST = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float32, torch.float64)}
+
+
+def gumbel_perturbed(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """α + G [..., E, K], whose argmax is a draw from softmax(α) in each row; without gradient.
+
+    In at least float32: in a lower precision sums tie, and the first one would win.
+    """
+    log_x = log_exponential(logits.shape, logits.dtype, generator)
+    alpha = logits.detach()
+    return alpha - (log_x if alpha.device == log_x.device else log_x.to(alpha.device))
 
 
 def gumbel_given(logits: Tensor, log_x: Tensor, index: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import UserError
-from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_perturbed, log_exponential
+from archgrad.samplers.hard_draw import at_least_float32, hard_draw, softmax_pull_back
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import active_rows
-from archgrad.samplers.softmax_tangent import softmax_tangent
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,17 @@ class GumbelRao:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""
-        index = (logits + gumbel_noise(logits, generator)).detach().argmax(dim=-1)
-        perturbed = conditional_gumbel(logits.detach(), index, self.samples, generator)
-        soft = torch.softmax(perturbed / tau, dim=-1)
-        tangent = softmax_tangent(logits, soft).mean(dim=0) / tau
-        drawn = torch.nn.functional.one_hot(index, logits.shape[-1]).to(tangent)
-        weights = (tangent + drawn).to(logits.dtype)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
+        # drawn whether or not a gradient follows: the draws after this one are the same in both cases
+        log_x = log_exponential(torch.Size((self.samples, *logits.shape)), logits.dtype, generator)
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            alpha = alpha.detach()  # held: the derivative at fixed Y_s
+            k = index.squeeze(-1).expand(self.samples, *index.shape[:-1])
+            perturbed = gumbel_given(alpha, log_x.to(alpha.device), k)
+            return softmax_pull_back(torch.softmax(perturbed / tau, dim=-1), v).mean(dim=0) / tau
+
+        return hard_draw(logits, index, pull_back)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""
@@ -69,7 +72,6 @@ def conditional_gumbel(logits: Tensor, index: Tensor, samples: int, generator: t
 
     Source: Paulus et al. 2021 (arXiv 2010.04838); docs/gradients.md, eq. (17).
     """
-    alpha = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    # log X, as the noise is G = −log X
-    log_x = -gumbel_noise(alpha.expand(samples, *alpha.shape), generator)
+    alpha = at_least_float32(logits)
+    log_x = log_exponential(torch.Size((samples, *alpha.shape)), alpha.dtype, generator).to(alpha.device)
     return gumbel_given(alpha, log_x, index.expand(samples, *index.shape))

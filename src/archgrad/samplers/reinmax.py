@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import hard_draw, softmax_pull_back
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import active_rows
-from archgrad.samplers.softmax_tangent import softmax_tangent
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,16 @@ class ReinMax:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""
-        index = (logits + gumbel_noise(logits, generator)).detach().argmax(dim=-1)
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        drawn = torch.nn.functional.one_hot(index, logits.shape[-1]).to(logits.device, dtype)
-        alpha = logits.detach().to(dtype)
-        halfway = (drawn + torch.softmax(alpha / tau, dim=-1)) / 2
-        tangent = 2 * softmax_tangent(logits, halfway)
-        tangent = tangent - softmax_tangent(logits, torch.softmax(alpha, dim=-1)) / 2
-        weights = (tangent + drawn).to(logits.dtype)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            alpha = alpha.detach()  # held: a second derivative is not that of the softmax
+            drawn = torch.zeros_like(alpha).scatter_(-1, index, 1.0)
+            halfway = (drawn + torch.softmax(alpha / tau, dim=-1)) / 2
+            near = softmax_pull_back(torch.softmax(alpha, dim=-1), v)
+            return 2 * softmax_pull_back(halfway, v) - near / 2
+
+        return hard_draw(logits, index, pull_back)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""

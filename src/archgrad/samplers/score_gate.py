@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import hard_draw
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import active_rows
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class ScoreGate:
     """Forward D = one-hot(argmax(α + G)), D ~ softmax(α); backward dL/dα = Σ_k (dL/dz_k)·D_k·∇ log p_k.
 
     The score function with a reward for every choice, ∂L/∂z of its drawn gate, in place of the loss,
-    and without a further pass: z = D·(1 + log p − log p held). Unbiased for d E[f(D)]/dα where f is
-    linear in each choice. The candidates that did not run need no ∂L/∂z: the factor D_k drops it.
+    and without a further pass: the gradient of z = D·(1 + log p − log p held). Unbiased for d E[f(D)]/dα
+    where f is linear in each choice. The candidates that did not run need no ∂L/∂z: D_k drops it.
     Twice ReinMax's gradient at τ = 1, where only the drawn gate has a gradient.
 
     Source: Hu et al. 2020, DSNAS (arXiv 2002.09128); docs/gradients.md, eq. (25)-(26).
@@ -33,13 +33,13 @@ class ScoreGate:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot."""
-        alpha = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        index = (alpha.detach() + gumbel_noise(alpha, generator)).argmax(dim=-1)
-        log_p = torch.log_softmax(alpha, dim=-1)
-        drawn = torch.nn.functional.one_hot(index, logits.shape[-1]).to(alpha)
-        # log p − log p held is exactly zero, and finite for every candidate
-        weights = (drawn + drawn * (log_p - log_p.detach())).to(logits.dtype)
-        return Sample(weights, active_rows(index) if index.dim() == 1 else None, one_hot=True)
+        index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            reward = v.gather(-1, index)  # ∇ log p_k = e_k − p
+            return (-reward * torch.softmax(alpha, dim=-1)).scatter_add(-1, index, reward)
+
+        return hard_draw(logits, index, pull_back)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""

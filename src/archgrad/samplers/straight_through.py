@@ -10,9 +10,9 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import UserError
-from archgrad.samplers.gumbel_noise import gumbel_noise
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import hard_draw, softmax_pull_back
 from archgrad.samplers.log_prob import one_hot_log_prob
-from archgrad.samplers.sampler import active_rows
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,16 @@ class StraightThrough:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [E, K], exactly one-hot."""
-        perturbed = logits + gumbel_noise(logits, generator)
-        soft = torch.softmax(perturbed / tau, dim=-1)
-        index = perturbed.detach().argmax(dim=-1)
-        # soft − soft.detach() is exactly zero, so adding the one-hot last keeps it exact
-        hard = (soft - soft.detach()) + torch.nn.functional.one_hot(index, logits.shape[-1]).to(soft)
-        return Sample(
-            hard,
-            active_rows(index) if index.dim() == 1 else None,
-            one_hot=True,
-            inactive_as_scalars=self.unselected == "scalar",
-        )
+        perturbed = gumbel_perturbed(logits, generator)
+        index = perturbed.argmax(dim=-1, keepdim=True)
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            # for a second derivative α has to stay in the graph; at its value a zero is added
+            at = perturbed + (alpha - alpha.detach()) if torch.is_grad_enabled() else perturbed
+            return softmax_pull_back(torch.softmax(at / tau, dim=-1), v) / tau
+
+        sample = hard_draw(logits, index, pull_back)
+        return sample._replace(inactive_as_scalars=True) if self.unselected == "scalar" else sample
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """softmax(α) [..., E, K]."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from archgrad.choice import Sample
-from archgrad.samplers.gumbel_noise import gumbel_noise
-from archgrad.samplers.softmax_tangent import softmax_tangent
+from archgrad.samplers.gumbel_noise import gumbel_perturbed
+from archgrad.samplers.hard_draw import at_least_float32, hard_draw, softmax_pull_back
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,23 @@ class TwoPath:
 
     def __call__(self, logits: Tensor, tau: float, generator: torch.Generator) -> Sample:
         """Weights [..., E, K], exactly one-hot; two candidates run, the first active one being the chosen."""
-        alpha = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
-        pair = (alpha + gumbel_noise(alpha, generator)).topk(min(2, alpha.shape[-1]), dim=-1).indices
-        of_pair = alpha.gather(-1, pair)
-        place = (of_pair + gumbel_noise(of_pair, generator)).argmax(dim=-1, keepdim=True)
+        pair = gumbel_perturbed(logits, generator).topk(min(2, logits.shape[-1]), dim=-1).indices
+        of_pair = at_least_float32(logits.detach()).gather(-1, pair)
+        place = gumbel_perturbed(of_pair, generator).argmax(dim=-1, keepdim=True)
         chosen = pair.gather(-1, place)
-        q = torch.zeros_like(alpha).scatter(-1, pair, torch.softmax(of_pair, dim=-1))
-        drawn = torch.zeros_like(alpha).scatter(-1, chosen, 1.0)
-        weights = (softmax_tangent(logits, q) + drawn).to(logits.dtype)
-        both = torch.cat([chosen, pair.gather(-1, 1 - place)], dim=-1) if pair.shape[-1] == 2 else chosen
-        needed = both if logits.requires_grad else chosen
+
+        def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            q = torch.softmax(of_pair, dim=-1)  # held: a second derivative is not that of the softmax
+            return torch.zeros_like(v).scatter(-1, pair, softmax_pull_back(q, v.gather(-1, pair)))
+
+        sample = hard_draw(logits, chosen, pull_back)._replace(one_hot=False)
+        if not logits.requires_grad:
+            return sample
+        if pair.shape[-1] == 2:
+            chosen = torch.cat([chosen, pair.gather(-1, 1 - place)], dim=-1)
         if logits.dim() == 2:
-            return Sample(weights, tuple(tuple(row) for row in needed.tolist()))
-        return Sample(weights, ran=torch.zeros_like(alpha, dtype=torch.bool).scatter(-1, needed, True))
+            return sample._replace(active=tuple(map(tuple, chosen.tolist())))
+        return sample._replace(ran=torch.zeros_like(logits, dtype=torch.bool).scatter(-1, chosen, True))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """P(k is chosen) [..., E, K]: the sum over the pairs that k may be in; softmax(α) for K ≤ 2."""
