@@ -234,8 +234,9 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
     """The DARTS rule: a node keeps its two strongest incoming edges, each with its strongest operation.
 
     The strength of an edge is the greatest probability among its candidates but `none`; where the space
-    weighs the edges of a node (a blend called ``cell/node``), times that weight (PC-DARTS, arXiv 1907.05737,
-    section 3.3). All other edges get `none`. Of equal edges the one from the earlier node is kept.
+    weighs the edges of a node (a blend called ``cell/node``), times that weight over the equal one (PC-DARTS,
+    arXiv 1907.05737, section 3.3). All other edges get `none`. Of equal edges the one from the earlier node
+    is kept.
 
     Raises:
         UserError: a choice is no edge (``cell/node<-source``).
@@ -295,9 +296,12 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
 
 
 def _edge_weights(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> dict[str, float]:
-    """The weight of every edge in its node's blend, by the edge's name; a blend's candidates are sources."""
+    """The weight of every edge in its node's blend, relative to equal weights, by the edge's name.
+
+    A blend's candidates are the sources.
+    """
     return {
-        f"{name}<-{source}": weight
+        f"{name}<-{source}": weight * len(group.candidates)
         for group, rows in zip(groups, probabilities, strict=True)
         if not group.chosen
         for name, row in zip(group.names, _floats(rows), strict=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from archgrad.choice import Blend, Sum
 from archgrad.costs.counting import dry_run
 from archgrad.errors import UserError
 from archgrad.spaces.drop_path import DropPath
@@ -45,6 +46,8 @@ def network_features(
     choices: dict[str, tuple[str, ...]] = {}
 
     def pick(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+        if isinstance(options, Blend):
+            return Sum(build() for build in options.values())
         choices[name] = tuple(options)
         working = [build for candidate, build in options.items() if candidate != "none"]
         # inside another module, so that a space which leaves out empty connections keeps this one

@@ -33,7 +33,7 @@ class PartialChannels(nn.Module):
     Args:
         edge: [B, C/k, H, W] -> [B, C/k, ⌈H/stride⌉, ⌈W/stride⌉].
         channels: C.
-        k: the share's denominator; must divide C.
+        k: the share's denominator, at least 2; must divide C.
         stride: of the edge.
     """
 

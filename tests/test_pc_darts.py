@@ -1,0 +1,181 @@
+"""Partial channels and edge normalisation against a literal computation; their gradients and the search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from archgrad.architecture import Edge
+from archgrad.choice import Sample, Supernet, supernet
+from archgrad.errors import UserError
+from archgrad.spaces import SPACES
+from archgrad.spaces.cell import Cell, DartsNetwork
+from archgrad.spaces.nasbench201 import NasBench201Network
+from archgrad.spaces.partial_channels import PartialChannels
+from archgrad.verbs import derive_run, search_run
+
+F64 = torch.float64
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("k", [2, 4, 8])
+def test_partial_channels_channel_by_channel(stride: int, k: int) -> None:
+    """Output channel i·k + g is channel i of group g: group 0 through the edge, the others past it."""
+    channels, part = 8, 8 // k
+    edge = nn.Conv2d(part, part, 3, stride, padding=1, dtype=F64)
+    x = torch.randn(2, channels, 5, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    y = PartialChannels(edge, channels, k, stride)(x)
+    through = edge(x[:, :part])
+    assert y.shape == (2, channels, *through.shape[2:])
+    for i in range(part):
+        assert torch.equal(y[:, i * k], through[:, i])
+        for g in range(1, k):
+            past = x[:, g * part + i]
+            if stride == 2:  # 2×2 maxima, the last row of the odd height by itself
+                past = F.max_pool2d(F.pad(past, (0, 0, 0, 1), value=-torch.inf)[:, None], 2)[:, 0]
+            assert torch.equal(y[:, i * k + g], past)
+
+
+def test_channels_that_cannot_be_cut() -> None:
+    with pytest.raises(UserError, match=r"6 channels cannot be cut into 4 equal parts.*1, 2, 3, 6"):
+        PartialChannels(nn.Identity(), 6, 4, 1)
+    for builder in (DartsNetwork, NasBench201Network):
+        with pytest.raises(UserError, match="partial_channels"):
+            supernet(builder, (3, 8, 8), 2, channels=6, partial_channels=4)
+
+
+def network(space: str, **settings: object) -> Supernet:
+    torch.manual_seed(0)
+    return supernet(SPACES[space].builder, (3, 6, 6), 3, edge_normalisation=True, **settings).double()
+
+
+SMALL = {
+    "darts": {
+        "channels": 4,
+        "cells": 3,
+        "nodes": 2,
+        "partial_channels": 2,
+        "affine": False,
+        "pool_norm": True,
+    },
+    "nasbench201": {"channels": 4, "cells": 1, "stages": 1, "partial_channels": 2, "affine": False},
+}
+
+
+def logits(of: Supernet) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(len(g.names), len(g.candidates), generator=generator, dtype=F64).requires_grad_()
+        for g in of.groups
+    ]
+
+
+def run(of: Supernet, theta: list[Tensor], x: Tensor) -> Tensor:
+    return of(x, [Sample(torch.softmax(a, dim=-1)) for a in theta])
+
+
+@pytest.mark.parametrize("space", SMALL)
+def test_the_gradient_of_every_logit_equals_finite_differences(space: str) -> None:
+    """The weights of edges included: a popular package gave them none."""
+    of = network(space, **SMALL[space])
+    theta, x = logits(of), torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(2), dtype=F64)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(run(of, theta, x), torch.tensor([0, 1, 2]))
+
+    gradients = torch.autograd.grad(loss(), theta)
+    blends = [k for k, group in enumerate(of.groups) if not group.chosen and len(group.candidates) > 1]
+    assert blends
+    for k in blends:
+        assert gradients[k].abs().max() > 1e-6
+    h = 1e-6
+    for alpha, gradient in zip(theta, gradients, strict=True):
+        for place in range(0, alpha.numel(), 5):
+            with torch.no_grad():
+                alpha.view(-1)[place] += h
+                up = float(loss())
+                alpha.view(-1)[place] -= 2 * h
+                down = float(loss())
+                alpha.view(-1)[place] += h
+            assert (up - down) / (2 * h) == pytest.approx(float(gradient.view(-1)[place]), rel=2e-5, abs=1e-9)
+
+
+def test_a_cell_weighs_its_edges() -> None:
+    """Node j = Σ_i β_ji · edge_ji(x_i), by hand, with what the edges give."""
+    of = network("darts", **SMALL["darts"])
+    theta = logits(of)
+    weights = {
+        name: row
+        for group, alpha in zip(of.groups, theta, strict=True)
+        for name, row in zip(group.names, torch.softmax(alpha, dim=-1), strict=True)
+    }
+    seen: dict[str, Tensor] = {}
+    cell = of.network.cells[0]
+    assert isinstance(cell, Cell)
+    for key, edge in cell.edges.items():
+        edge.register_forward_hook(lambda m, i, y, key=key: seen.__setitem__(key, y))
+    out: list[Tensor] = []
+    cell.register_forward_hook(lambda m, i, y: out.append(y))
+    run(of, theta, torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=F64))
+    for position, node in enumerate((2, 3)):
+        wanted = sum(weights[f"normal/{node}"][i] * seen[f"{node}<-{i}"] for i in range(node))
+        got = out[0][:, 4 * position : 4 * position + 4]
+        assert torch.allclose(got, torch.as_tensor(wanted), rtol=1e-12, atol=1e-12)
+
+
+def test_parallel_edges_and_concatenations() -> None:
+    of = supernet(
+        DartsNetwork, (3, 8, 8), 2, channels=4, cells=3, nodes=3, parallel=2, normal_concat=[2, 4],
+        candidates=("none", "skip_connect"),
+    )  # fmt: skip
+    names = of.groups[0].names
+    assert names[:4] == ("normal/2<-0", "normal/2<-0#2", "normal/2<-1", "normal/2<-1#2")
+    assert len(names) == 2 * 2 * (2 + 3 + 4)
+    assert Edge.parse("normal/4<-0#2") == Edge("normal", 4, 0, 2)
+    cells = of.network.cells
+    assert cells[0].concat == (2, 4)
+    assert cells[1].concat == (2, 3, 4)
+    for wrong in ([2, 2], [1, 2], [2, 5], [9]):
+        with pytest.raises(UserError, match=r"space.normal_concat: .*different nodes from 2 to 4"):
+            supernet(DartsNetwork, (3, 8, 8), 2, channels=4, cells=3, nodes=3, normal_concat=wrong)
+
+
+def test_settings_that_contradict_one_another() -> None:
+    for settings, words in (
+        ({"stem": "imagenet", "stem_multiplier": 3}, "only the CIFAR stem"),
+        ({"stem": "imagnet"}, "none of cifar, imagenet"),
+        ({"odd_sizes": "refuse"}, r"would halve 9×9"),
+        ({"candidates": {"normal/2<-0": ["skip_connect"]}}, "gives none for the edge 'normal/2<-1'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            supernet(DartsNetwork, (3, 9, 9), 2, channels=4, cells=3, **settings)
+
+
+def test_s1_has_two_candidates_on_every_edge() -> None:
+    groups = supernet(SPACES["s1"].builder, (3, 8, 8), 2, channels=4, cells=3).groups
+    assert sum(len(group.names) for group in groups) == 28
+    assert {len(group.candidates) for group in groups} == {2}
+    assert all(group.kind == "droppable" for group in groups)
+
+
+def test_a_search_of_weighed_edges_from_the_start_to_the_derived_cell(tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    given = {
+        "method": "darts",
+        "space": {"name": "pc_darts", "channels": 8, "cells": 3, "nodes": 2},
+        "search": {"epochs": 2, "warmup_epochs": 0, "batch_size": 256},
+        "data": {"crop": 0},
+        "device": {"threads": 1},
+    }
+    found = search_run(given, run_folder)
+    line = found.read_lines("metrics.jsonl")[-1]
+    assert {"normal/2", "normal/3", "reduce/2", "reduce/3"} < set(line["probabilities"])
+    assert sum(line["probabilities"]["normal/3"]) == pytest.approx(1.0, abs=1e-5)
+    assert line["probabilities"]["normal/3"][0] != pytest.approx(1 / 3, abs=1e-6)  # it has learned
+    architecture = derive_run(run_folder).architecture
+    assert not any("<-" not in name for name in architecture)
+    assert sum(candidate != "none" for candidate in architecture.values()) == 8
