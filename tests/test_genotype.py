@@ -80,7 +80,8 @@ def test_a_darts_genotype_is_an_architecture() -> None:
         f"{{'normal': {NORMAL}, 'normal_concat': [2, 3], 'reduce': {REDUCE}, 'reduce_concat': (2, 3)}}",
         # one list for each node, and the strength of every edge
         (
-            "Genotype(normal=[[('sep_conv_3x3', 0, 0.4), ('sep_conv_3x3', 1, 1)], [('skip_connect', 0, None), "
+            "Genotype(normal=[[('sep_conv_3x3', 0, 0.4), ('sep_conv_3x3', 1, 1)], "
+            "[('skip_connect', 0, None), "
             "('dil_conv_3x3', 2, 1e-3)]], normal_concat=range(2, 4), reduce=[(('max_pool_3x3', 0), "
             "('avg_pool_3x3', 1)), (('none', 2), ('skip_connect', 1))])"
         ),

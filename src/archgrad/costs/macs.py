@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from archgrad.costs.counting import Call, Cost, Count, DryRun
+from archgrad.costs.counting import Call, Cost, Count, DryRun, own_parameters
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -52,7 +52,7 @@ def count_macs(part: Iterable[nn.Module], run: DryRun) -> Count:
         ruled = isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear))
         if ruled:
             total += sum(_macs(module, call) for call in calls)
-        elif not isinstance(module, _FREE) and next(module.parameters(recurse=False), None) is not None:
+        elif not isinstance(module, _FREE) and own_parameters(module):
             uncounted.add(name)
             continue
         for call in calls:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from archgrad.costs.counting import Cost, Count, DryRun
+from archgrad.costs.counting import Cost, Count, DryRun, own_parameters
 
 
 def count_parameters(part: Iterable[nn.Module], run: DryRun) -> Count:
@@ -18,7 +18,7 @@ def count_parameters(part: Iterable[nn.Module], run: DryRun) -> Count:
         id(parameter): parameter.numel()
         for module in part
         if module not in run.training_only
-        for parameter in module.parameters(recurse=False)
+        for parameter in own_parameters(module)
     }
     return Count(float(sum(owned.values())))
 
