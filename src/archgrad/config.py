@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.samplers import SAMPLERS
+from archgrad.spaces import SPACES
+from archgrad.spaces.space import as_space
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,6 +43,18 @@ class Data(Section):
     split_file: str | None = None
     crop: Length = 4
     flip: bool = True
+
+
+class Text(Section):
+    """How a text is read. window: words between two cuts of back-propagation, in training in the mean.
+
+    slowness: weight of the outputs' mean square change from word to word, in the loss of the weights.
+    switch_after: epochs without a better validation loss after which training averages the weights.
+    """
+
+    window: Annotated[int, Field(ge=2)] = 35
+    slowness: NotNegative = 1e-3
+    switch_after: Count = 5
 
 
 class Named(Section):
@@ -156,6 +170,7 @@ class Config(Section):
     method: str = "gdas"
     seed: Length = 0
     data: Data = Field(default_factory=Data)
+    text: Text = Field(default_factory=Text)
     space: Named = Field(default_factory=lambda: Named(name="nasbench201"))
     search: Search = Field(default_factory=Search)
     sampler: Named = Field(default_factory=lambda: Named(name="softmax"))
@@ -169,6 +184,11 @@ class Config(Section):
     derive: Derive = Field(default_factory=Derive)
     train: Train = Field(default_factory=Train)
     device: Device = Field(default_factory=Device)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the space's networks read texts instead of images."""
+        return as_space(SPACES[self.space.name]).reads == "text"
 
     @property
     def learns(self) -> bool:
@@ -202,12 +222,35 @@ class Config(Section):
         for key in unused(self):
             section, _, name = key.partition(".")
             document[section].pop(name, None)
+        if not self.reads_text:
+            del document["text"]
         return document
+
+
+_OF_IMAGES = {
+    "data": ("resize", "validation", "test", "split_file", "crop", "flip"),
+    "search": ("drop_path",),
+    "train": (
+        "final_learning_rate",
+        "momentum",
+        "nesterov",
+        "label_smoothing",
+        "drop_path",
+        "auxiliary_weight",
+        "cutout",
+    ),
+    "device": ("channels_last",),
+}
+_OF_TEXT = {"text": tuple(Text.model_fields)}
 
 
 def unused(config: Config) -> dict[str, str]:
     """Keys that the chosen parts do not read, each with the reason."""
-    reasons: dict[str, str] = {}
+    others = _OF_IMAGES if config.reads_text else _OF_TEXT
+    why = f"the space {config.space.name!r} reads " + (
+        "texts, whose parts and training have no such setting" if config.reads_text else "images, and no text"
+    )
+    reasons = {f"{section}.{key}": why for section, keys in others.items() for key in keys}
     if not config.uses_temperature:
         for key in Temperature.model_fields:
             reasons[f"temperature.{key}"] = (

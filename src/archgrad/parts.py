@@ -14,24 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archgrad.architecture import Architecture
 from archgrad.choice import Group, Supernet, of_choices, supernet
-from archgrad.config import Config, Train, Weights
+from archgrad.config import Config
 from archgrad.config_problems import GIVEN
 from archgrad.costs.cost_table import CostTable, cost_table
 from archgrad.costs.penalty import STRENGTHS, Penalty
 from archgrad.datasets.augmentation import Augmentation
 from archgrad.datasets.batches import Batches
 from archgrad.datasets.images import ImageData
-from archgrad.datasets.loading import load
+from archgrad.datasets.loading import load_any
 from archgrad.datasets.normalisation import Normalisation, normalisation_of
 from archgrad.datasets.splits import Splits, split
-from archgrad.derive import derive, random_derivation
+from archgrad.datasets.text import TextData
 from archgrad.errors import UserError
-from archgrad.method_parts import architecture_optimizer, policy_of, search_plan
+from archgrad.language_settings import TextSize
+from archgrad.method_parts import search_plan
 from archgrad.objectives import NetworkTask
 from archgrad.randomness import Streams, seeded_modules
 from archgrad.schedules import cosine, linear
+from archgrad.search_parts import derivation_of, sgd, state_of
 from archgrad.search_state import SearchPlan, SearchState
 from archgrad.settings import DataSize
 from archgrad.spaces import SPACES
@@ -40,21 +41,49 @@ from archgrad.train import TrainPlan
 
 
 def load_data(config: Config) -> ImageData:
-    """The data set that the configuration names, decoded.
+    """The images that the configuration names, decoded.
+
+    Raises:
+        UserError: the run was searched on data given in Python, or on a text.
+    """
+    data = load_any_data(config)
+    if isinstance(data, TextData):
+        raise UserError(f"{data.name} is a text, and images are wanted")
+    return data
+
+
+def load_any_data(config: Config) -> ImageData | TextData:
+    """The data set that the configuration names: images, decoded, or a text.
 
     Raises:
         UserError: the run was searched on data given in Python.
     """
     if config.data.name.startswith(GIVEN):
         raise UserError(
-            f"this run was searched on images given in Python ({config.data.name.removeprefix(GIVEN)}): call "
+            f"this run was searched on data given in Python ({config.data.name.removeprefix(GIVEN)}): call "
             "the verb from Python with data=…, see archgrad.from_torch"
         )
-    return load(config.data.name, config.data.path, config.data.resize)
+    return load_any(config.data.name, config.data.path, config.data.resize)
 
 
-def data_size(data: ImageData, config: Config) -> DataSize:
-    """What the rules for sizes look at."""
+def data_size(data: ImageData | TextData, config: Config) -> DataSize | TextSize:
+    """What the rules for sizes look at.
+
+    Raises:
+        UserError: a text for a space that reads images, or the other way round.
+    """
+    if isinstance(data, TextData) != config.reads_text:
+        reads, given = ("a text", "images") if config.reads_text else ("images", "a text")
+        remedy = (
+            "give a text with --data, e.g. wikitext2"
+            if config.reads_text
+            else "search with --space darts_rnn"
+        )
+        raise UserError(
+            f"space.name: {config.space.name!r} reads {reads}, and {data.name!r} is {given}; {remedy}"
+        )
+    if isinstance(data, TextData):
+        return TextSize(data.name, len(data.train), len(data.vocabulary))
     images = len(data.train) if data.test is not None else int(len(data.train) * (1 - config.data.test))
     return DataSize(data.name, images, data.shape, data.test is not None, data.mirror)
 
@@ -202,33 +231,18 @@ class Parts:
 
     def plan(self, groups: Sequence[Group]) -> SearchPlan:
         """The method's parts, for a supernet with these groups of choices."""
-        config, rule = self.config, self.config.derive.rule
+        config = self.config
         cost = None if config.cost.name == "none" else self.cost_table
-
-        def drawn(groups: Sequence[Group], p: Sequence[Tensor]) -> Architecture:
-            return random_derivation(groups, rule, self.streams, "derived", 0).architecture
-
-        def derived(groups: Sequence[Group], p: Sequence[Tensor]) -> Architecture:
-            return derive(groups, p, rule, gates=policy_of(config, groups).gates).architecture
-
         return search_plan(
             config,
             groups,
             expected_cost=None if cost is None else lambda p: float(cost.expected(of_choices(groups, p))),
-            derive=derived if config.learns else drawn,
+            derive=derivation_of(config, self.streams),
         )
 
     def state(self, network: Supernet) -> SearchState:
         """Logits and optimizers before the first step."""
-        weights, logits = self.config.weights, self.config.architecture
-        generator = self.streams.generator("logits")
-        controller = policy_of(self.config, network.groups).controller
-        alpha = [
-            a.detach().to(self.device).requires_grad_()
-            for a in controller.initial(network.groups, generator, logits.initial_scale, logits.initial_mean)
-        ]
-        optimizer = architecture_optimizer(alpha, logits) if self.config.learns else None
-        return SearchState(alpha, _sgd(network, weights), optimizer)
+        return state_of(self.config, self.streams, self.device, network)
 
     # ---- train
 
@@ -313,23 +327,12 @@ class Parts:
 
     def train_optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD on the network."""
-        return _sgd(network, self.config.train)
+        return sgd(network, self.config.train)
 
     def _place(self, network: nn.Module) -> None:
         network.to(self.device)
         if self.config.device.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _sgd(network: nn.Module, settings: Weights | Train) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-        foreach=True,
-    )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

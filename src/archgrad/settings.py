@@ -16,6 +16,7 @@ from archgrad.config_layers import dotted, layered, merge
 from archgrad.config_problems import check, search_problems
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError
+from archgrad.language_settings import TextSize, resolve_text
 from archgrad.method_problems import momentum_problems, warmup_problems
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
@@ -68,14 +69,16 @@ _FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
 _LARGE_SIDE, _GOOD_SIDE = 96, 64  # pixels: the spaces are published for images of up to 64
 
 
-def resolve(given: Mapping[str, Any], size: DataSize) -> Resolved:
-    """The full configuration for data of this size.
+def resolve(given: Mapping[str, Any], size: DataSize | TextSize) -> Resolved:
+    """The full configuration for data of this size; of a text see `language_settings`.
 
     Raises:
         ConfigError: everything that is wrong with what was given.
         UserError: the space cannot be built for images of this size.
     """
     first = check(given)
+    if isinstance(size, TextSize):
+        return Resolved(*resolve_text(first, given, size, set(dotted(given))))
     preset, space, keys = METHODS[first.method].settings, _space(first), set(dotted(given))
     sized = _published(first, preset, space, size)
     notes = _kind_notes(size, sized["data"]["flip"])

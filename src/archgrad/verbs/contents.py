@@ -15,6 +15,7 @@ from archgrad.config import Config
 from archgrad.config_layers import dotted, merge
 from archgrad.config_problems import check
 from archgrad.errors import ConfigError, UserError
+from archgrad.language_parts import TextParts
 from archgrad.parts import Parts
 from archgrad.runs import Run
 
@@ -101,7 +102,7 @@ def load_network(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
         raise UserError(f"{source} does not fit the network: {' '.join(lines[1:2] or lines)}") from None
 
 
-def check_same_data(run: Run, parts: Parts) -> None:
+def check_same_data(run: Run, parts: Parts | TextParts) -> None:
     """The data are those that the run began with.
 
     Raises:

@@ -14,8 +14,11 @@ from archgrad.choice import Supernet
 from archgrad.config_layers import merge
 from archgrad.config_problems import GIVEN, check
 from archgrad.datasets.images import ImageData
+from archgrad.datasets.text import TextData
 from archgrad.errors import Stopped, UserError, WorkError
-from archgrad.parts import Parts, data_size, differences, load_data
+from archgrad.language_parts import TextParts, parts_of
+from archgrad.language_settings import TextSize
+from archgrad.parts import Parts, data_size, differences, load_any_data
 from archgrad.progress import Progress, Shown, Silent
 from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
 from archgrad.search import search
@@ -29,7 +32,7 @@ def search_run(
     settings: Mapping[str, Any],
     folder: Path | str,
     *,
-    data: ImageData | None = None,
+    data: ImageData | TextData | None = None,
     space: Callable[..., nn.Module] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -39,7 +42,7 @@ def search_run(
     Args:
         settings: configuration keys (nested), on top of preset and rules; see `config`.
         folder: the run folder, new unless `resume`.
-        data: images to use instead of those that ``data.name`` names. The verbs after this one need
+        data: images or a text to use instead of what ``data.name`` names. The verbs after this one need
             them again, so they can then be called from Python only.
         space: a builder ``(pick, shape, classes, …)`` instead of ``space.name``.
         resume: go on from the newest whole checkpoint; `settings` must then be empty or the same.
@@ -59,7 +62,7 @@ def search_run(
         run, before = Run(folder), {}
         run.check_free()
     first = check(before or given)
-    data = data or load_data(first)
+    data = data or load_any_data(first)
     size = data_size(data, first)
     resolved = resolve(before or given, size)
     if resume and (changed := _changes(before, given, size)):
@@ -67,10 +70,11 @@ def search_run(
             "a run can only be resumed with its own configuration; leave these out, or start a new run:\n"
             + "\n".join(f"  - {line}" for line in changed)
         )
-    parts = Parts.of(resolved.config, data)
+    parts = parts_of(resolved.config, data)
     network = parts.supernet()
     task, state, plan = parts.task(network), parts.state(network), parts.plan(network.groups)
-    parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
+    if isinstance(parts, Parts):
+        parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
     if resume:
         check_same_data(run, parts)
         best = _restore(run, before, network, state, progress)
@@ -130,7 +134,7 @@ def search_run(
 
 
 def _with_objects(
-    settings: Mapping[str, Any], data: ImageData | None, space: Callable[..., nn.Module] | None
+    settings: Mapping[str, Any], data: ImageData | TextData | None, space: Callable[..., nn.Module] | None
 ) -> dict[str, Any]:
     """The settings, with names for the objects that were given in their place."""
     given = merge(settings)
@@ -147,7 +151,7 @@ def _with_objects(
     return given
 
 
-def _changes(before: Mapping[str, Any], given: Mapping[str, Any], size: DataSize) -> list[str]:
+def _changes(before: Mapping[str, Any], given: Mapping[str, Any], size: DataSize | TextSize) -> list[str]:
     """In what the configuration would differ from the run's."""
     if not given:
         return []
@@ -179,7 +183,7 @@ def _restore(
     return best
 
 
-def _record_beginning(run: Run, resolved: Resolved, parts: Parts, network: Supernet) -> None:
+def _record_beginning(run: Run, resolved: Resolved, parts: Parts | TextParts, network: Supernet) -> None:
     """Everything that is known before the first step; the configuration last, as it makes the run."""
     config = resolved.config
     run.write_json("data.json", parts.description())
