@@ -169,11 +169,13 @@ def test_a_search_of_weighed_edges_from_the_start_to_the_derived_cell(tmp_path: 
         "space": {"name": "pc_darts", "channels": 8, "cells": 3, "nodes": 2},
         "search": {"epochs": 2, "warmup_epochs": 0, "batch_size": 256},
         "data": {"crop": 0},
+        "cost": {"name": "macs", "strength": "mild"},
         "device": {"threads": 1},
     }
     found = search_run(given, run_folder)
     line = found.read_lines("metrics.jsonl")[-1]
     assert {"normal/2", "normal/3", "reduce/2", "reduce/3"} < set(line["probabilities"])
+    assert line["cost"] > 0
     assert sum(line["probabilities"]["normal/3"]) == pytest.approx(1.0, abs=1e-5)
     assert line["probabilities"]["normal/3"][0] != pytest.approx(1 / 3, abs=1e-6)  # it has learned
     architecture = derive_run(run_folder).architecture
