@@ -15,7 +15,7 @@ from archgrad.cli_shared import AS_JSON, OVERRIDES, progress, show
 @click.option("--data-path", help="Where the data are.")
 @click.option("--keep", type=int, help="Keep so many channels: the likeliest to be open.")
 @click.option("--threshold", type=float, help="Or: keep those open with this probability or more.")
-@click.option("--strength", type=float, help="Nats that an open gate costs; default 0.1.")
+@click.option("--strength", type=float, help="Nats that an open gate costs; default 0.03.")
 @click.option(
     "--controls",
     type=click.IntRange(min=0),

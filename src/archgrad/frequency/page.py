@@ -26,6 +26,7 @@ _FAIR = (
 _SAFE = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 )
+_OWN_STYLE = ".numbers td.left, .numbers thead th.left { text-align: left; white-space: normal; }"
 _KINDS = {
     "selected": "the channels that the gates kept",
     "random": "as many channels at random",
@@ -205,7 +206,7 @@ def page(document: Mapping[str, Any]) -> str:
         + "</ul>",
         f'<p class="verdict">{escape(_sentence(verdict(document)))}</p>',
         '<div class="card scroll"><table class="numbers"><thead><tr>'
-        + "".join(f"<th>{text}</th>" for text in head)
+        + "".join(f"<th{' class=left' if k == 1 else ''}>{text}</th>" for k, text in enumerate(head))
         + "</tr></thead><tbody>",
         *(_row(row, document) for row in rows),
         "</tbody></table></div>",
@@ -217,7 +218,7 @@ def page(document: Mapping[str, Any]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"{_SAFE}<title>Frequency channels of {escape(document['data'])}</title>"
-        f"<style>{style}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
+        f"<style>{style}{_OWN_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
 
 
@@ -236,7 +237,7 @@ def _row(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     mark = ' class="derived"' if row["kind"] == "selected" else ""
     return (
         f'<tr{mark}><th scope="row">{escape(row["name"])}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "".join(f"<td{' class=left' if k == 0 else ''}>{cell}</td>" for k, cell in enumerate(cells))
         + "</tr>"
     )
 

@@ -30,7 +30,7 @@ class Frequency(Section):
     stride: Literal[8, 4, 2] | None = None
     width: Count = 16
     blocks: Count = 1
-    strength: NotNegative = 0.1
+    strength: NotNegative = 0.03
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.2
     temperature: Positive = 1.0
     open_at_first: Fraction = 0.9
