@@ -23,6 +23,7 @@ from archgrad.randomness import seeded_modules
 from archgrad.spaces.depth import repeat
 from archgrad.spaces.mobile import MobileNetwork
 from archgrad.spaces.width import ChannelMask, choose_width
+from archgrad.testing import check_space
 from archgrad.testing.spaces import random_architecture, uniform_architectures
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -336,7 +337,9 @@ SPACES = {
 @pytest.mark.parametrize("name", SPACES)
 def test_the_networks_of_the_examples_are_what_they_derive(name: str) -> None:
     attribute, shape, settings = SPACES[name]
-    check_equal(getattr(example(name), attribute), shape, architectures=5, **settings)
+    space = getattr(example(name), attribute)
+    check_equal(space, shape, architectures=5, **settings)
+    check_space(space, shape, 3, search=settings, train=settings, architectures=2)
 
 
 def test_what_the_expected_cost_cannot_be_is_refused() -> None:
