@@ -77,6 +77,10 @@ def test_what_is_written(finished, few_digits):
         assert result["test_images"] == 100
         assert len((folder / f"train/{name}/metrics.jsonl").read_text().splitlines()) == 2
         assert not list((folder / f"train/{name}/checkpoints").glob("*"))
+    lines = [json.loads(text) for text in (folder / "train/gates/metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["open_gates"] < 64 for line in lines)
+    assert lines[1]["open_gates"] < lines[0]["open_gates"]
+    assert "open_gates" not in (folder / "train/all/metrics.jsonl").read_text()
     counts = {r["kind"]: r for r in (document["selected"], *document["controls"])}
     for kind in ("random", "lowest"):
         assert counts[kind]["parameters"] == counts["selected"]["parameters"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from archgrad.train import TrainPlan, TrainState, evaluate
 from archgrad.verbs.contents import check_same_data, load_network, read_tensors, write_tensors
 from archgrad.verbs.saved_training import SavedTraining
 
+_PIXELS_AT_ONCE = 2**23  # bounds the memory, however large the images
 _STATISTICS_IMAGES = 5_000  # of them mean and deviation of a coefficient are known to about a percent
 
 
@@ -95,12 +97,11 @@ def channels_run(
     if problems := problems_of(full, own_test=False):
         raise ConfigError(problems)
     first = check_of(full)
-    frequency_of(full)
+    frequency = frequency_of(full)
     data = data or load_data(first)
     check_amount(BLOCK**2 * len(colours(data.shape[0])), keep, threshold)
+    map_size(data.shape, frequency.stride or BLOCK)  # before sizes are sought for images that cannot be used
     selection = resolve_selection(full, data)
-    assert selection.frequency.stride is not None
-    map_size(data.shape, selection.frequency.stride)
     if before and not again and (changed := differences(before, selection.document())):
         raise UserError(
             f"{run.folder} was made with other settings; leave these out, choose another folder, or begin "
@@ -136,6 +137,12 @@ def _drawing_nothing(network: nn.Module) -> nn.Module:
     for gates in gates_of(network):
         gates.noise_in_evaluation = False
     return network
+
+
+def _open_gates(network: nn.Module) -> dict[str, float]:
+    """Of a network with gates the expected number of open ones, the mean over its last batch."""
+    seen = [float(g.expected_open.detach()) for g in gates_of(network) if g.expected_open is not None]
+    return {"open_gates": sum(seen)} if seen else {}
 
 
 class _Network(NamedTuple):
@@ -308,6 +315,7 @@ class _Work:
             plan or parts.train_plan(),
             parts.streams,
             self.progress,
+            lambda: _open_gates(network),
         )
         extra: dict[str, Any] = {}
         if made.kind == "gates":
@@ -372,7 +380,7 @@ class _Work:
         batches = Batches(
             parts.data.train,
             indices,
-            min(500, len(indices)),
+            max(1, min(500, len(indices), _PIXELS_AT_ONCE // math.prod(parts.data.shape))),
             normalisation=parts.train_normalisation,
             augmentation=Augmentation(),
             streams=parts.streams,

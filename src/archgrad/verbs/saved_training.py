@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,11 @@ class SavedTraining:
         plan: TrainPlan,
         streams: Streams,
         progress: Progress,
+        watch: Callable[[], Mapping[str, float]] = dict,
     ) -> list[dict[str, Any]]:
         """Train from the newest checkpoint, or from the start; returns the lines of ``metrics.jsonl``.
+
+        watch: numbers of the network after its last step, to be shown, and recorded at the end of an epoch.
 
         Raises:
             WorkError: training diverged.
@@ -92,13 +96,14 @@ class SavedTraining:
             try:
                 for record in train(network, batches, state, plan, streams):
                     if isinstance(record, TrainStep):
+                        more = "".join(f"  {name} {value:.3g}" for name, value in watch().items())
                         progress.update(
                             record.epoch * batches.steps + record.step,
                             f"epoch {record.epoch + 1}/{plan.epochs}  loss {record.loss:.3f}  "
-                            f"accuracy {record.accuracy:.1%}",
+                            f"accuracy {record.accuracy:.1%}{more}",
                         )
                     else:
-                        run.append(f"{place}/metrics.jsonl", record._asdict())
+                        run.append(f"{place}/metrics.jsonl", {**record._asdict(), **watch()})
                     if stop.requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
                         checkpoint_now()
                         saved = time.monotonic()
