@@ -8,10 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from archgrad.architecture import Architecture
+from archgrad.choice import concrete
 from archgrad.config import Config
-from archgrad.costs.network_counts import NetworkCounts, count_network
+from archgrad.costs.network_counts import count_network
 from archgrad.derive import Derivation, derive, random_derivation
 from archgrad.errors import UserError
+from archgrad.language_counts import count_language
 from archgrad.method_parts import policy_of
 from archgrad.randomness import Streams
 from archgrad.rules import RULES
@@ -51,12 +53,12 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
         if [tuple(a.shape) for a in logits] != policy.controller.shapes(groups):
             raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
         derivation = derive(groups, policy.probabilities(logits), rule, gates=policy.gates)
-    counts = _counts(run, config, derivation.architecture)
+    parameters, macs = _counts(run, config, derivation.architecture)
     derivation = replace(
         derivation,
         warnings=(*remarks, *derivation.warnings),
-        parameters=counts.parameters_without_auxiliary,
-        macs=counts.macs,
+        parameters=parameters,
+        macs=macs,
         epoch=epoch,
     )
     run.write_text("architecture.json", derivation.architecture.to_json())
@@ -65,14 +67,19 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     return derivation
 
 
-def _counts(run: Run, config: Config, architecture: Architecture) -> NetworkCounts:
-    """What the network costs that `train` would build."""
+def _counts(run: Run, config: Config, architecture: Architecture) -> tuple[int, int]:
+    """(parameters, multiply-adds of an image or a word) of the network that `train` would build."""
     data = run.read_json("data.json")
-    space = as_space(SPACES[config.space.name])
+    builder, settings = as_space(SPACES[config.space.name]).builder, config.train.space
     with run.reading("data.json"):
-        channels, height, width = data["shape"]
-        classes = len(data["classes"])
-    return count_network(space.builder, architecture, (channels, height, width), classes, config.train.space)
+        shape = tuple(int(size) for size in data["shape"])
+        classes = int(data["vocabulary"]) if config.reads_text else len(data["classes"])
+        if len(shape) != (1 if config.reads_text else 3):
+            raise ValueError(f"shape {shape}")
+    if config.reads_text:
+        return count_language(lambda: concrete(builder, architecture, shape, classes, **settings))
+    counts = count_network(builder, architecture, shape, classes, settings)
+    return counts.parameters_without_auxiliary, counts.macs
 
 
 def _logits(run: Run, best: bool) -> tuple[list[Tensor], int, list[str]]:

@@ -40,6 +40,12 @@ def export_run(folder: Path | str, data: ImageData | None = None, onnx: bool = T
     if onnx:
         require_onnx()  # before the work, not after half of it
     run = Run.open(folder)
+    config = read_config(run)
+    if config.reads_text:
+        raise UserError(
+            f"{run.folder} has a recurrent network, and those cannot be exported yet; its weights are in "
+            "train/derived/weights.safetensors, docs/language.md says how to load them"
+        )
     if not run.exists("train/derived/result.json"):
         raise UserError(f"{run.folder} has no trained network: archgrad train {run.folder}")
     result = run.read_json("train/derived/result.json")
@@ -48,7 +54,6 @@ def export_run(folder: Path | str, data: ImageData | None = None, onnx: bool = T
         settings = dict(result["settings"])
         channels, height, width = result["shape"]
         classes, mean, std = result["classes"], result["mean"], result["std"]
-    config = read_config(run)
     data = data or load_data(config)
     parts = Parts.of(config, data)
     check_same_data(run, parts)

@@ -14,6 +14,7 @@ from archgrad.choice import concrete
 from archgrad.config_problems import training_problems
 from archgrad.costs.network_counts import NetworkCounts, count_module
 from archgrad.datasets.images import ImageData
+from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
 from archgrad.errors import ConfigError, Stopped, UserError, WorkError
 from archgrad.network_features import network_features
@@ -54,7 +55,7 @@ def train_run(
     settings: Mapping[str, Any] | None = None,
     *,
     controls: int = 0,
-    data: ImageData | None = None,
+    data: ImageData | TextData | None = None,
     again: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
@@ -63,9 +64,9 @@ def train_run(
     Args:
         folder: a run that has derived.
         settings: changes to the configuration's section ``train``, e.g. ``{"train": {"epochs": 5}}``.
-        controls: with N > 0 also N random architectures of the space and a residual network of about
-            the same number of parameters, on the same budget.
-        data: the images, where the search was given them directly.
+        controls: with N > 0 also N random architectures of the space and a residual network (on a text an
+            LSTM) of about the same number of parameters, on the same budget.
+        data: the images or the text, where the search was given them directly.
         again: train anew what is there already.
         progress: where to show it.
 
@@ -83,7 +84,14 @@ def train_run(
     if controls < 0:
         raise UserError(f"controls is a number of networks, at least 0; got {controls}")
     config = read_config(run, settings)
+    if config.reads_text:
+        from archgrad.verbs.train_text import train_text
+
+        text = data if isinstance(data, TextData) else None
+        return Trained(*train_text(run, config, architecture, controls, text, again, progress))
     groups = read_groups(run)
+    if isinstance(data, TextData):
+        raise UserError(f"{data.name} is a text, and the run in {run.folder} searched on images")
     data = data or load_data(config)
     parts = Parts.of(config, data)
     check_same_data(run, parts)
