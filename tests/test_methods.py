@@ -166,7 +166,14 @@ def test_the_preset_is_what_was_published(method):
     config = resolve({"method": method, "space": {"name": "darts"}}, CIFAR10).config
     keys = flat(config.model_dump())
     assert {key: keys[key] for key in PUBLISHED[method]} == PUBLISHED[method]
-    assert config.space.settings() == {"channels": 16, "cells": 8, "affine": False, "pool_norm": True}
+    assert config.space.settings() == {
+        "channels": 16,
+        "cells": 8,
+        "affine": False,
+        "pool_norm": True,
+        "partial_channels": 1,
+        "edge_normalisation": False,
+    }
 
 
 def test_every_method_is_in_the_list():

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from archgrad.architecture import Edge
 from archgrad.choice import Sample, Supernet, supernet
-from archgrad.errors import UserError
+from archgrad.errors import ConfigError, UserError
+from archgrad.schedules import SCHEDULES
+from archgrad.settings import DataSize, resolve
 from archgrad.spaces import SPACES
 from archgrad.spaces.cell import Cell, DartsNetwork
 from archgrad.spaces.nasbench201 import NasBench201Network
@@ -181,3 +183,42 @@ def test_a_search_of_weighed_edges_from_the_start_to_the_derived_cell(tmp_path: 
     architecture = derive_run(run_folder).architecture
     assert not any("<-" not in name for name in architecture)
     assert sum(candidate != "none" for candidate in architecture.values()) == 8
+
+
+# --- settings
+
+
+CIFAR10 = DataSize("cifar10", 50_000, (3, 32, 32), True, mirror=True)
+
+
+def test_the_published_recipe_of_pc_darts_and_what_a_method_says_itself() -> None:
+    """Xu et al. 2020, section 4.2: batch 256, rate 0.1 to 0, logits frozen for 15 epochs."""
+    config = resolve({"method": "darts", "space": {"name": "pc_darts"}}, CIFAR10).config
+    assert (config.search.batch_size, config.search.warmup_epochs) == (256, 15)
+    assert (config.weights.learning_rate, config.weights.final_learning_rate) == (0.1, 0.0)
+    assert config.architecture.learning_rate == 6e-4
+    config = resolve({"method": "proxyless", "space": {"name": "pc_darts"}}, CIFAR10).config
+    assert (config.search.batch_size, config.search.warmup_epochs) == (256, 40)  # the method's own
+    assert config.architecture.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+def test_partial_channels_are_the_supernets_alone(space: str) -> None:
+    given = {"method": "darts", "space": {"name": space, "partial_channels": 4, "edge_normalisation": True}}
+    config = resolve(given, CIFAR10).config
+    assert config.space.settings()["partial_channels"] == 4
+    assert not {"partial_channels", "edge_normalisation"} & set(config.train.space)
+
+
+def test_the_rate_of_the_imagenet_recipe_falls_by_three_percent_an_epoch() -> None:
+    size = DataSize("photos", 1_000_000, (3, 224, 224), True, mirror=True)
+    train = resolve({"space": {"name": "darts_imagenet"}}, size).config.train
+    rates = [
+        SCHEDULES[train.schedule](train.learning_rate, train.final_learning_rate, e / train.epochs)
+        for e in (0, 1, 100)
+    ]
+    assert rates == pytest.approx([0.1, 0.097, 0.1 * 0.97**100], rel=1e-9)
+    with pytest.raises(ConfigError, match=r"train.final_learning_rate: an exponential schedule ends above 0"):
+        resolve({"train": {"schedule": "exponential", "final_learning_rate": 0.0}}, CIFAR10)
+    with pytest.raises(ConfigError, match="a constant learning rate has no end"):
+        resolve({"train": {"schedule": "constant", "final_learning_rate": 0.01}}, CIFAR10)

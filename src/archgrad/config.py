@@ -138,11 +138,15 @@ class Derive(Section):
 
 
 class Train(Section):
-    """Training the derived network from scratch; `space`: the builder's settings for it."""
+    """Training the derived network from scratch; `space`: the builder's settings for it.
+
+    schedule: of the learning rate, by epoch, from learning_rate to final_learning_rate.
+    """
 
     epochs: Count = 100
     batch_size: Annotated[int, Field(ge=2)] = 96
     learning_rate: Positive = 0.025
+    schedule: Literal["cosine", "exponential", "linear", "constant"] = "cosine"
     final_learning_rate: NotNegative = 0.0
     momentum: Probability = 0.9
     nesterov: bool = False
@@ -231,6 +235,7 @@ _OF_IMAGES = {
     "data": ("resize", "validation", "test", "split_file", "crop", "flip"),
     "search": ("drop_path",),
     "train": (
+        "schedule",
         "final_learning_rate",
         "momentum",
         "nesterov",
@@ -260,6 +265,8 @@ def unused(config: Config) -> dict[str, str]:
             )
     elif config.temperature.schedule == "constant":
         reasons["temperature.end"] = "a constant temperature has no end; set temperature.schedule"
+    if config.train.schedule == "constant":
+        reasons["train.final_learning_rate"] = "a constant learning rate has no end; set train.schedule"
     if config.data.split_file is not None:
         for key in ("validation", "test"):
             reasons[f"data.{key}"] = "data.split_file says which image is in which part"

@@ -84,12 +84,8 @@ def published_share(words: int) -> float:
 
 def _published(config: Config, preset: Mapping[str, Any], space: Space) -> dict[str, Any]:
     """What the space's authors used; a method's own loop and optimizer of the logits are kept."""
-    recipe = {
-        section: {**values, **(preset.get(section, {}) if section in ("search", "architecture") else {})}
-        for section, values in space.searching.items()
-    }
     return merge(
-        recipe,
+        space.recipe(preset),
         {
             "space": {"name": config.space.name, **space.search},
             "train": {**space.training, "space": dict(space.train)},

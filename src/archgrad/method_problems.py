@@ -26,6 +26,13 @@ def momentum_problems(config: Config) -> list[str]:
     ]
 
 
+def schedule_problems(config: Config) -> list[str]:
+    """A learning rate that falls by the same factor every epoch never reaches 0."""
+    if config.train.schedule != "exponential" or config.train.final_learning_rate > 0:
+        return []
+    return ["train.final_learning_rate: an exponential schedule ends above 0; give e.g. 1e-4"]
+
+
 def temperature_problems(config: Config) -> list[str]:
     """A schedule between two equal temperatures is none."""
     tau = config.temperature

@@ -31,7 +31,7 @@ from archgrad.language_settings import TextSize
 from archgrad.method_parts import search_plan
 from archgrad.objectives import NetworkTask
 from archgrad.randomness import Streams, seeded_modules
-from archgrad.schedules import cosine, linear
+from archgrad.schedules import SCHEDULES, linear
 from archgrad.search_parts import derivation_of, sgd, state_of
 from archgrad.search_state import SearchPlan, SearchState
 from archgrad.settings import DataSize
@@ -315,7 +315,7 @@ class Parts:
         train = self.config.train
         return TrainPlan(
             epochs=train.epochs,
-            learning_rate=lambda epoch: cosine(
+            learning_rate=lambda epoch: SCHEDULES[train.schedule](
                 train.learning_rate, train.final_learning_rate, epoch / train.epochs
             ),
             drop_path=lambda epoch: linear(0.0, train.drop_path, epoch / train.epochs),

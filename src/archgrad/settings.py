@@ -17,7 +17,7 @@ from archgrad.config_problems import check, search_problems
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError
 from archgrad.language_settings import TextSize, resolve_text
-from archgrad.method_problems import momentum_problems, warmup_problems
+from archgrad.method_problems import momentum_problems, schedule_problems, warmup_problems
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
@@ -108,6 +108,7 @@ def resolve(given: Mapping[str, Any], size: DataSize | TextSize) -> Resolved:
     config = Config.model_validate(layered(preset, sized, given))
     problems = [
         *momentum_problems(config),
+        *schedule_problems(config),
         *warmup_problems(config),
         *search_problems(config, searched, trained),
     ]
@@ -149,6 +150,7 @@ def _between(small: float, published: float, share: float) -> float:
 def _published(config: Config, preset: Mapping[str, Any], space: Space, size: DataSize) -> dict[str, Any]:
     """What the space's authors used, whatever the method; by rule what depends on the data's kind."""
     return {
+        **space.recipe(preset),
         "space": {"name": config.space.name, **space.search},
         "train": {**space.training, "space": dict(space.train)},
         "derive": {"rule": config.derive.rule if "derive" in preset else space.rule},

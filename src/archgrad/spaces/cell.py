@@ -306,9 +306,19 @@ def _halved(size: tuple[int, int], odd_sizes: Literal["pad", "refuse"]) -> tuple
     return -(-height // 2), -(-width // 2)
 
 
+# the last two are of the supernet alone: here they keep what a user sets out of the derived network
+_SEARCH = {
+    "channels": 16,
+    "cells": 8,
+    "affine": False,
+    "pool_norm": True,
+    "partial_channels": 1,
+    "edge_normalisation": False,
+}
+
 DARTS = Space(
     DartsNetwork,
-    search={"channels": 16, "cells": 8, "affine": False, "pool_norm": True},
+    search=_SEARCH,
     train={"channels": 36, "cells": 20, "auxiliary": True},
     training={
         "epochs": 600,
@@ -325,12 +335,14 @@ DARTS = Space(
 
 DARTS_IMAGENET = Space(
     partial(DartsNetwork, stem="imagenet"),
-    search={"channels": 16, "cells": 8, "affine": False, "pool_norm": True},
+    search=_SEARCH,
     train={"channels": 48, "cells": 14, "auxiliary": True},
     training={
         "epochs": 250,
         "batch_size": 128,
         "learning_rate": 0.1,
+        "schedule": "exponential",
+        "final_learning_rate": 0.1 * 0.97**250,  # · 0.97 every epoch
         "weight_decay": 3e-5,
         "clip": 5.0,
         "label_smoothing": 0.1,

@@ -34,6 +34,6 @@ def set_drop_path(network: nn.Module, probability: float, generator: torch.Gener
     """
     for module in network.modules():
         if hasattr(module, "generator"):
-            module.generator = generator
+            module.generator = generator  # type: ignore[assignment]
         if isinstance(module, DropPath):
             module.probability = probability

@@ -150,7 +150,8 @@ class NasBench201Network(nn.Module):
 
 NASBENCH201 = Space(
     NasBench201Network,
-    search={"affine": False},
+    # the last two are of the supernet alone: here they keep what a user sets out of the derived network
+    search={"affine": False, "partial_channels": 1, "edge_normalisation": False},
     training={"epochs": 200, "batch_size": 256, "learning_rate": 0.1, "nesterov": True, "weight_decay": 5e-4},
     small_search={"channels": 8, "cells": 1},
     small_train={"channels": 16, "cells": 1},

@@ -70,4 +70,12 @@ S2 = _space((_SKIP, _SEP))
 S3 = _space(("none", _SKIP, _SEP))
 S4 = _space(("noise", _SEP))
 REDUCED_DARTS = _space(DARTS_CANDIDATES[1:])
-PC_DARTS = replace(DARTS, search={**DARTS.search, "partial_channels": 4, "edge_normalisation": True})
+PC_DARTS = replace(
+    DARTS,
+    search={**DARTS.search, "partial_channels": 4, "edge_normalisation": True},
+    searching={
+        "search": {"batch_size": 256, "warmup_epochs": 15},
+        "weights": {"learning_rate": 0.1, "final_learning_rate": 0.0},
+        "architecture": {"learning_rate": 6e-4},
+    },
+)

@@ -47,6 +47,13 @@ class Space:
         parameters = list(inspect.signature(self.builder).parameters.values())
         return {p.name: p for p in parameters[3:]}
 
+    def recipe(self, preset: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """`searching`, but for what a method's preset says of the loop and of the optimizer of the logits."""
+        return {
+            section: {**values, **(preset.get(section, {}) if section in ("search", "architecture") else {})}
+            for section, values in self.searching.items()
+        }
+
     def unknown_settings(self, given: Mapping[str, Any]) -> list[str]:
         """One sentence for each given setting that the builder does not take."""
         known = self.settings()
