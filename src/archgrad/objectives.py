@@ -19,7 +19,7 @@ from archgrad.choice import Group, Sample, Supernet
 from archgrad.flat_buffers import flatten_buffers
 from archgrad.problem import Objective, Outcome, preserved
 from archgrad.randomness import Streams
-from archgrad.spaces.drop_path import set_drop_path
+from archgrad.spaces.drop_path import draws_by_itself, set_drop_path
 
 if TYPE_CHECKING:
     from archgrad.datasets.batches import Batches
@@ -37,8 +37,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 class NetworkObjective:
     """Cross-entropy of a supernet on one batch, plus the penalty on the drawn weights.
 
-    images: [B, C, H, W]; labels: [B]. `mask_stream` gives drop path the same masks
-    at every call.
+    images: [B, C, H, W]; labels: [B]. `mask_stream` gives drop path, and whatever else draws in the
+    network, the same numbers at every call; None where nothing draws.
     """
 
     network: Supernet
@@ -51,7 +51,7 @@ class NetworkObjective:
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
         """Evaluate at samples (one per group) and the network's current weights."""
-        if self.drop_path and self.mask_stream is not None:
+        if self.mask_stream is not None:
             set_drop_path(self.network, self.drop_path, self.mask_stream())
         with autocast(self.images.device, self.precision):
             logits = self.network(self.images, samples)
@@ -89,6 +89,7 @@ class NetworkTask:
         self.network, self.train, self.valid, self.streams = network, train, valid, streams
         self.penalty, self.precision, self.drop_path = penalty, precision, drop_path
         self.groups: tuple[Group, ...] = network.groups
+        self.draws = drop_path > 0 or draws_by_itself(network)
         self.weights = list(network.parameters())
         self.buffers = flatten_buffers(network)
         self.steps_per_epoch = train.steps
@@ -115,7 +116,13 @@ class NetworkTask:
             return self.streams.generator("drop path", epoch, step, part)
 
         return NetworkObjective(
-            self.network, images, labels, self.penalty, self.precision, self.drop_path, masks
+            self.network,
+            images,
+            labels,
+            self.penalty,
+            self.precision,
+            self.drop_path,
+            masks if self.draws else None,
         )
 
     def evaluate(self, draw: Callable[[int], list[Sample]]) -> tuple[float, float]:

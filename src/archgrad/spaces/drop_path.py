@@ -37,3 +37,8 @@ def set_drop_path(network: nn.Module, probability: float, generator: torch.Gener
             module.generator = generator  # type: ignore[assignment]
         if isinstance(module, DropPath):
             module.probability = probability
+
+
+def draws_by_itself(network: nn.Module) -> bool:
+    """Whether some module draws in training whatever the probability of drop path (`archgrad.ops.noise`)."""
+    return any(hasattr(m, "generator") and not isinstance(m, DropPath) for m in network.modules())
