@@ -41,7 +41,7 @@ def test_training_draws_anew_evaluation_does_not_and_the_global_stream_is_left_a
 
 
 def test_an_objective_of_s4_is_a_function_and_its_steps_differ() -> None:
-    """One objective has the same noise at every call, as a finite difference needs; the next has other noise."""
+    """One objective has the same noise at every call, as finite differences need."""
     images = MemoryImages(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
     streams = Streams(0)
     with seeded_modules(0):
