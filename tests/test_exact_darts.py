@@ -206,7 +206,10 @@ def test_the_nasbench201_supernet_is_that_of_the_definitions(cells: int) -> None
 
 
 def test_the_published_supernet_is_built_within_a_second() -> None:
-    """CIFAR-10, C = 16, 8 cells: 1,930,618 weights, as the search of its authors logs it. The best of three, as others use the machine."""
+    """CIFAR-10, C = 16, 8 cells: 1.930618 M weights, as the search of its authors logs it.
+
+    The best of three, as others use the machine.
+    """
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
