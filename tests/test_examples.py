@@ -17,6 +17,7 @@ from archgrad.cli import main
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TESTED = {"own_network.py", "own_data.py", "own_images_folder.py"}
 TESTED |= {"own_choices.py", "own_sensor.py", "own_transformer.py"}  # in test_own_choices.py
+TESTED |= {"detector.py"}  # in test_pyramid.py
 SMALL = ["search.epochs=1", "space.channels=4"]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -164,3 +168,92 @@ def detector() -> ModuleType:
     sys.modules["detector"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_place_is_given_the_object_that_it_is_to_find(detector: ModuleType) -> None:
+    """One square of 16 pixels around (20, 20): seen from its middle by the level whose reach fits it."""
+    objects = torch.tensor([[12.0, 12.0, 28.0, 28.0, 1.0]])
+    kinds, boxes = detector.targets(objects)
+    places = torch.cat([detector.places(s) for s in detector.STRIDES])
+    assert len(kinds) == len(boxes) == 64 + 16 + 4
+    found = places[kinds < 3].tolist()
+    # at stride 8 the centres are 4, 12, 20, …; (20, 20) is 8 from each side, 12 and 28 lie on the border
+    assert found == [[20.0, 20.0]]
+    assert kinds[kinds < 3].tolist() == [1]
+    assert boxes[kinds < 3].tolist() == [[12.0, 12.0, 28.0, 28.0]]
+
+
+def test_of_several_objects_a_place_is_given_the_smallest(detector: ModuleType) -> None:
+    objects = torch.tensor([[8.0, 8.0, 33.0, 33.0, 0.0], [12.0, 12.0, 28.0, 28.0, 2.0]])
+    kinds, _ = detector.targets(objects)
+    assert kinds[:64].view(8, 8)[2, 2] == 2
+
+
+def test_generalised_overlap(detector: ModuleType) -> None:
+    """By hand: the same box 1; half covered 1/3; apart by one width −1/3."""
+    box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+    others = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 3.0, 2.0], [4.0, 0.0, 6.0, 2.0]])
+    found = detector.generalised_iou(box.expand(3, -1), others)
+    torch.testing.assert_close(found, torch.tensor([1.0, 1 / 3, -1 / 3]))
+    assert detector.overlap([0, 0, 2, 2], [1, 0, 3, 2]) == pytest.approx(1 / 3)
+
+
+def test_mean_average_precision_of_known_answers(detector: ModuleType) -> None:
+    truth = [torch.tensor([[10.0, 10.0, 30.0, 30.0, 0.0]]), torch.tensor([[5.0, 5.0, 25.0, 45.0, 2.0]])]
+    right = [[[*t[0, :4].tolist(), 0.9, int(t[0, 4])]] for t in truth]
+    assert detector.mean_average_precision(right, truth) == pytest.approx((1.0, 1.0))
+    wrong = [[[*t[0, :4].tolist(), 0.9, 1]] for t in truth]
+    assert detector.mean_average_precision(wrong, truth) == pytest.approx((0.0, 0.0))
+    # boxes that cover 81 % of the true ones: right at thresholds 0.5 to 0.8, which are 7 of 10
+    smaller = [
+        [[x, y, x + 0.9 * (r - x), y + 0.9 * (b - y), s, k] for x, y, r, b, s, k in kept] for kept in right
+    ]
+    assert detector.mean_average_precision(smaller, truth) == pytest.approx((0.7, 1.0))
+
+
+class Known(nn.Module):
+    """A detector with given answers for one image."""
+
+    def __init__(self, logits: Tensor, boxes: Tensor):
+        super().__init__()
+        self.logits, self.boxes = logits, boxes
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.logits[None], self.boxes[None], torch.full((1, len(self.boxes)), 20.0)
+
+
+def test_doubles_are_left_out(detector: ModuleType) -> None:
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [1.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]])
+    logits = torch.tensor([[3.0, -9.0, -9.0], [2.0, -9.0, -9.0], [-9.0, -9.0, 1.0]])
+    (found,) = detector.detections(Known(logits, boxes), torch.zeros(1, 3, 64, 64))
+    best = [(place[:4], place[5]) for place in found if place[4] > 0.5]
+    assert best == [([0.0, 0.0, 20.0, 20.0], 0), ([40.0, 40.0, 60.0, 60.0], 2)]
+
+
+def test_scenes_hold_what_they_say(detector: ModuleType) -> None:
+    pictures = detector.photographs()
+    image, objects = detector.scene(pictures, np.random.default_rng(3))
+    again, same = detector.scene(pictures, np.random.default_rng(3))
+    assert torch.equal(image, again)
+    assert torch.equal(objects, same)
+    assert image.shape == (3, 64, 64)
+    for left, top, right, bottom, _ in objects.int().tolist():
+        middle = image[:, (top + bottom) // 2 + 1, (left + right) // 2]
+        below = image[:, min(bottom - 1, 63), (left + right) // 2]
+        torch.testing.assert_close(middle, below)  # of one colour, down to the lower side
+        assert 0 <= left < right < 64
+        assert 0 <= top < bottom < 64
+
+
+def test_the_detector_learns(tmp_path: Path) -> None:
+    """In a quarter of the default's steps; the control is the same network without training."""
+    pytest.importorskip("pycocotools")
+    command = [sys.executable, str(DETECTOR), "run", "120"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("ARCHGRAD_DATA", None)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    scores = dict(re.findall(r"^(\w+): mean average precision ([\d.]+)", done.stdout, re.MULTILINE))
+    assert "backbone: mb_" in done.stdout
+    assert float(scores["untrained"]) < 0.005
+    assert float(scores["trained"]) > float(scores["untrained"]) + 0.005
