@@ -46,10 +46,9 @@ def one(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         {"seed": seed, "device": {"threads": 1}, "frequency": {"strength": arguments.strength}},
         overrides(arguments.overrides),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        return channels_run(
-            Path(folder) / "run", settings, keep=arguments.keep, controls=arguments.controls, data=data
-        )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(arguments.runs or temporary) / f"seed-{seed}"
+        return channels_run(folder, settings, keep=arguments.keep, controls=arguments.controls, data=data)
 
 
 def rows_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -92,6 +91,7 @@ def main() -> None:
     parser.add_argument("--controls", type=int, default=2, help="random subsets a seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--runs", help="keep the run folders there; the next time go on with what they hold")
     parser.add_argument("--one", type=int, metavar="SEED", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
     arguments.overrides = rest or ["train.epochs=10", "train.batch_size=64"]

@@ -67,7 +67,8 @@ def table(document: Mapping[str, Any]) -> str:
         f"{r['macs'] / 1e6:>8.2f} {r['seconds']:>7.0f}"
         for r in rows
     ]
-    lines.append(f"kept: {', '.join(document['names'])}")
+    every = len(document["names"]) == len(document["probability"])
+    lines.append(f"kept: {'every channel' if every else ', '.join(document['names'])}")
     gates = document["gates"]
     lines.append(
         f"gates: open where likelier than not; drawn as in training {gates['drawn_accuracy']:.2%} are right"
