@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from archgrad.architecture import Architecture
-from archgrad.choice import concrete
+from archgrad.choice import Supernet, concrete
+from archgrad.config_layers import merge
 from archgrad.config_problems import training_problems
 from archgrad.costs.network_counts import NetworkCounts, count_module
 from archgrad.datasets.images import ImageData
 from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
 from archgrad.errors import ConfigError, Stopped, UserError, WorkError
+from archgrad.inherit import inherit as inherit_weights
 from archgrad.network_features import network_features
 from archgrad.parts import Parts, differences, load_data
 from archgrad.progress import Progress, Shown, Silent
@@ -41,13 +43,14 @@ class Trained(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A network to be trained; settings: of its builder."""
+    """A network to be trained; settings: of its builder. prepare: done to it before the first step."""
 
     name: str
     kind: str
     architecture: Architecture | None
     build: Callable[[], nn.Module]
     settings: Mapping[str, Any]
+    prepare: Callable[[nn.Module], None] | None = None
 
 
 def train_run(
@@ -57,9 +60,10 @@ def train_run(
     controls: int = 0,
     data: ImageData | TextData | None = None,
     again: bool = False,
+    inherit: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train the derived network from scratch and evaluate it on the test part.
+    """Train the derived network, from scratch or from the supernet's weights, and evaluate it.
 
     Args:
         folder: a run that has derived.
@@ -68,6 +72,8 @@ def train_run(
             LSTM) of about the same number of parameters, on the same budget.
         data: the images or the text, where the search was given them directly.
         again: train anew what is there already.
+        inherit: build the networks of the space with the settings of the search and begin with the weights
+            that the supernet has for them, instead of from scratch.
         progress: where to show it.
 
     Raises:
@@ -83,7 +89,11 @@ def train_run(
         raise UserError(f"train takes settings of the sections train and device, got {', '.join(other)}")
     if controls < 0:
         raise UserError(f"controls is a number of networks, at least 0; got {controls}")
+    if inherit:  # the networks of a search have no auxiliary head
+        settings = merge({"train": {"auxiliary_weight": 0.0}}, settings or {})
     config = read_config(run, settings)
+    if inherit and config.reads_text:
+        raise UserError("--inherit is for networks on images; a recurrent network is trained from scratch")
     if config.reads_text:
         from archgrad.verbs.train_text import train_text
 
@@ -95,10 +105,13 @@ def train_run(
     data = data or load_data(config)
     parts = Parts.of(config, data)
     check_same_data(run, parts)
-    builder, shape, space_settings = parts.space.builder, data.shape, parts.train_settings()
+    builder, shape = parts.space.builder, data.shape
+    space_settings = config.space.settings() if inherit else parts.train_settings()
     features = network_features(builder, shape, parts.classes, space_settings)
     if problems := training_problems(config, features):
         raise ConfigError(problems)
+
+    trained_supernet = _trained_supernet(run, parts) if inherit else None
 
     def of_space(name: str, kind: str, chosen: Architecture) -> _Candidate:
         return _Candidate(
@@ -107,6 +120,7 @@ def train_run(
             chosen,
             lambda: concrete(builder, chosen, shape, parts.classes, **space_settings),
             space_settings,
+            trained_supernet and (lambda network: inherit_weights(trained_supernet, network, chosen)),
         )
 
     derived = _train_one(run, parts, of_space("derived", "derived", architecture), again, progress)
@@ -142,6 +156,7 @@ def _train_one(
         "precision": config.device.precision,
         "architecture": None if candidate.architecture is None else dict(candidate.architecture),
         "space": dict(candidate.settings),
+        **({"inherit": True} if candidate.prepare else {}),
     }
     if again:
         _forget(run, place)
@@ -158,6 +173,8 @@ def _train_one(
             return kept
     counts = count_module(candidate.build, parts.data.shape)
     network = parts.built(candidate.build, name)
+    if candidate.prepare:
+        candidate.prepare(network)
     state = TrainState(parts.train_optimizer(network))
     checkpoint, warnings = run.load_checkpoint(f"{place}/checkpoints")
     for warning in warnings:
@@ -177,6 +194,23 @@ def _train_one(
     run.delete(f"{place}/checkpoints/step-*")
     run.log(f"trained {name}: test accuracy {result['test_accuracy']:.4f}")
     return result
+
+
+def _trained_supernet(run: Run, parts: Parts) -> Supernet:
+    """The supernet as the search left it.
+
+    Raises:
+        UserError: the run has no checkpoint of its search.
+    """
+    checkpoint, _ = run.load_checkpoint()
+    if checkpoint is None:
+        raise UserError(
+            f"{run.path('checkpoints')} holds no supernet to inherit weights from: leave --inherit out"
+        )
+    network = parts.supernet()
+    with run.reading("checkpoints"):
+        load_network(network, checkpoint["network"], "the newest checkpoint of the search")
+    return network
 
 
 def _forget(run: Run, place: str) -> None:
