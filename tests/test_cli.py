@@ -20,7 +20,7 @@ from archgrad.cli import main
 from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["search", "derive", "train", "export", "report", "channels", "lab", "list", "demo"]
+VERBS = ["search", "derive", "train", "export", "report", "channels", "count", "draw", "lab", "list", "demo"]
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
 
@@ -55,6 +55,14 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "archgrad.verbs.channels.channels_run", lambda *a, **k: seen.append("channels") or exit(0)
     )
+    for module, name in (
+        ("count", "count_genotype"),
+        ("draw", "draw_genotype"),
+        ("genotype", "genotype_run"),
+    ):
+        monkeypatch.setattr(
+            f"archgrad.verbs.{module}.{name}", lambda *a, _n=name, **k: seen.append(_n) or exit(0)
+        )
     monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
     lines = []

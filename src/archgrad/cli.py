@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import click
 
 from archgrad import __version__
+from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
-from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN
+from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
 from archgrad.errors import Stopped, UserError, WorkError
@@ -147,7 +148,12 @@ def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
 
 
 @main.command()
-@RUN
+@click.argument("run", required=False)
+@click.option("--genotype", help="Not what a run derived, but a published cell, the text of one, or a file.")
+@click.option("--data", help="With --genotype: data set by name; without it --data-path is looked at.")
+@click.option("--data-path", help="With --genotype: where the data are.")
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="With --genotype: the run folder.")
+@click.option("--seed", type=int, help="With --genotype: root of all random streams.")
 @click.option(
     "--controls",
     type=click.IntRange(min=0),
@@ -155,20 +161,46 @@ def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
     help="Also train N random architectures and a ResNet.",
 )
 @click.option("--again", is_flag=True, help="Train anew what is trained already.")
+@click.option("--inherit", is_flag=True, help="Begin with the supernet's weights, at the size of the search.")
 @AS_JSON
 @OVERRIDES
-def train(run: Path, controls: int, again: bool, as_json: bool, overrides: tuple[str, ...]) -> None:
-    """Train the derived network from scratch and test it, beside controls.
+def train(
+    run: str | None,
+    genotype: str | None,
+    data: str | None,
+    data_path: str | None,
+    folder: Path | None,
+    seed: int | None,
+    controls: int,
+    again: bool,
+    inherit: bool,
+    as_json: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train the derived network from scratch and test it, beside controls; or the network of a genotype.
 
     \b
     Example:
       archgrad train runs/first --controls 3 train.epochs=40
+      archgrad train --genotype DARTS_V2 --data cifar10 --run runs/darts
     """
+    from archgrad.cli_cells import genotype_folder
     from archgrad.config_layers import overrides as parse
     from archgrad.verbs import train_run
 
-    trained = train_run(run, parse(list(overrides)), controls=controls, again=again, progress=_progress())
-    _result({"derived": trained.derived, "controls": trained.controls}, as_json, _trained_text(trained, run))
+    if genotype is None:
+        if run is None or {data, data_path, folder, seed} != {None}:
+            raise UserError(
+                "give the run folder,  archgrad train RUN  , or a genotype with --genotype and --data"
+            )
+        place, given = Path(run), parse(list(overrides))
+    else:
+        pairs = [*([run] if run is not None else []), *overrides]
+        place, given = genotype_folder(genotype, parse(pairs), data, data_path, folder, seed), {}
+    trained = train_run(place, given, controls=controls, again=again, inherit=inherit, progress=_progress())
+    _result(
+        {"derived": trained.derived, "controls": trained.controls}, as_json, _trained_text(trained, place)
+    )
 
 
 @main.command()
@@ -195,7 +227,7 @@ def export(run: Path, onnx: bool, as_json: bool) -> None:
             },
         },
         as_json,
-        _exported_text(exported),
+        exported_text(exported),
     )
 
 
@@ -217,6 +249,8 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
 
 
 main.add_command(channels)
+main.add_command(count)
+main.add_command(draw)
 
 
 @main.command()
@@ -360,18 +394,3 @@ def _trained_text(trained: Any, run: Path) -> str:
     from archgrad.summary import trained_table
 
     return f"{trained_table(trained.derived, trained.controls)}\nnext: archgrad export {run}"
-
-
-def _exported_text(exported: Any) -> str:
-    lines = []
-    if exported.onnx:
-        onnx = exported.onnx
-        lines.append(
-            f"{onnx.path}: {onnx.size_bytes / 1e6:.2f} MB, opset {onnx.opset}; largest difference to PyTorch "
-            f"on {onnx.inputs} inputs {onnx.largest_difference:.2e}"
-        )
-    standalone = exported.standalone
-    lines.append(
-        f"{standalone.folder}: runs without archgrad; largest difference {standalone.largest_difference:.2e}"
-    )
-    return "\n".join(lines)

@@ -31,3 +31,19 @@ def show(document: Any, as_json: bool, text: str) -> None:
         click.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
     else:
         click.echo(text)
+
+
+def exported_text(exported: Any) -> str:
+    """What `export_run` wrote, for a person."""
+    lines = []
+    if exported.onnx:
+        onnx = exported.onnx
+        lines.append(
+            f"{onnx.path}: {onnx.size_bytes / 1e6:.2f} MB, opset {onnx.opset}; largest difference to PyTorch "
+            f"on {onnx.inputs} inputs {onnx.largest_difference:.2e}"
+        )
+    standalone = exported.standalone
+    lines.append(
+        f"{standalone.folder}: runs without archgrad; largest difference {standalone.largest_difference:.2e}"
+    )
+    return "\n".join(lines)

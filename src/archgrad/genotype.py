@@ -126,7 +126,7 @@ class Genotype:
         """The settings of the space's builder that this genotype needs and that are not its defaults."""
         settings: dict[str, Any] = {}
         if self.nodes != _DEFAULT_NODES[self.space]:
-            settings["steps" if self.space == "darts_rnn" else "nodes"] = self.nodes
+            settings["nodes"] = self.nodes
         if self.parallel > 1:
             settings["parallel"] = self.parallel
         everything = tuple(range(self.family.first, self.family.first + self.nodes))

@@ -1,8 +1,9 @@
 """A cell as an arc diagram in SVG: nodes left to right, one labelled arc per edge.
 
 The label sits on the top of its arc. An arc's top is at (middle between its nodes, height by the number
-of nodes it spans), a place that no other edge of the cell has: labels cannot collide, however dense the
-cell. Colours are CSS values, so ``var(--x)`` follows the page's appearance.
+of nodes it spans and by its number among edges between the same nodes), a place that no other edge of the
+cell has: labels cannot collide, however dense the cell. Colours are CSS values, so ``var(--x)`` follows the
+page's appearance.
 """
 
 from __future__ import annotations
@@ -108,11 +109,11 @@ def _node(at: _Point, name: str, caption: str, reached: bool) -> str:
     return circle + label + (_text(at.x, at.y + 35, escape(caption), _MUTED, 11.5) if caption else "")
 
 
-def _captions(inputs: int, last: int, concatenated: bool) -> dict[int, str]:
+def _captions(inputs: int, last: int, joined: bool) -> dict[int, str]:
     captions = dict.fromkeys(range(inputs), "input")
     if inputs == 2:
         captions = {0: "cell k−2", 1: "cell k−1"}
-    if not concatenated:
+    if not joined:
         captions[last] = "output"
     return captions
 
@@ -122,30 +123,38 @@ def cell_svg(
     probabilities: Mapping[Edge, float] | None = None,
     colours: Mapping[str, str] | None = None,
     title: str = "cell",
+    joined: Sequence[int] | None = None,
 ) -> str:
     """One cell as an SVG element; edges whose candidate is ``none`` are left out.
 
     Nodes without incoming edges are inputs. With two or more inputs the output concatenates the others
-    (the DARTS cell); with one the last node is the output (NAS-Bench-201).
+    (the DARTS cell); with one the last node is the output (NAS-Bench-201), but of a ``recurrent`` cell it is
+    the mean of all.
 
     Args:
         edges: candidate by edge, `none` included: it says which nodes there are.
         probabilities: of the candidates in [0, 1]; they set the width of the arcs.
         colours: CSS colour by candidate.
         title: for screen readers.
+        joined: the nodes that the output concatenates or averages, where those are not all.
     """
     last = max((edge.node for edge in edges), default=0)
     inputs = min((edge.node for edge in edges), default=1)
-    concatenated = inputs > 1
+    recurrent = any(edge.cell == "recurrent" for edge in edges)
+    members = list(joined or (range(inputs, last + 1) if inputs > 1 or recurrent else ()))
+    concatenated = bool(members)
     weight = dict(probabilities or {})
-    drawn = sorted(
-        (e for e, candidate in edges.items() if candidate != "none"), key=lambda e: (e.node, e.source)
-    )
+    drawn = sorted((e for e, candidate in edges.items() if candidate != "none"), key=lambda e: e[1:])
+    twins = max([1, *(e.parallel for e in drawn)])
     widest = max([90.0, *(_label_width(edges[e], weight.get(e)) for e in drawn)])
     columns = last + 1 + concatenated
     spacing = max(widest + 10, min(210.0, 840 / max(1, columns - 1)))
-    span = max([1, *(e.node - e.source for e in drawn)])
-    base = _FIRST_ARC + _ARC_STEP * (span - 1) + _LABEL_HEIGHT / 2 + 6
+
+    def level(edge: Edge) -> int:
+        """Which of the heights its arc has, from 0."""
+        return (edge.node - edge.source - 1) * twins + edge.parallel - 1
+
+    base = _FIRST_ARC + _ARC_STEP * max([0, *map(level, drawn)]) + _LABEL_HEIGHT / 2 + 6
     margin = max(widest / 2 - spacing / 2, 0) + 40
     width = 2 * margin + spacing * (columns - 1)
     depth = 26 + 13 * (last - inputs + 1) if concatenated else 44
@@ -153,22 +162,20 @@ def cell_svg(
 
     lines, labels = [], []
     if concatenated:
-        members = range(inputs, last + 1)
-        for node in members:
+        for node in sorted(members):
             rank = last - node
             start = _port(at[node], 1, 0, 1, below=True)
-            end = _port(at[last + 1], -1, rank, len(members), below=True)
+            end = _port(at[last + 1], -1, rank, last - inputs + 1, below=True)
             arc = _arc(start, end, base + 24 + 13 * rank, (end.x - start.x) * 0.22)
             lines.append(f'<path d="{arc.path()}" style="fill:none;stroke:{_LINE};stroke-width:1.6"/>')
             lines.append(_arrow_head(arc, _LINE, 6))
     for edge in drawn:
-        leaving = sorted(e.node for e in drawn if e.source == edge.source)
-        arriving = sorted((e.source for e in drawn if e.node == edge.node), reverse=True)
-        length = edge.node - edge.source
-        start = _port(at[edge.source], 1, leaving.index(edge.node), len(leaving))
-        end = _port(at[edge.node], -1, arriving.index(edge.source), len(arriving))
-        lean = (end.x - start.x) * (0.24 - 0.02 * length)
-        arc = _arc(start, end, base - _FIRST_ARC - _ARC_STEP * (length - 1), lean)
+        leaving = sorted((e for e in drawn if e.source == edge.source), key=level)
+        arriving = sorted((e for e in drawn if e.node == edge.node), key=level)
+        start = _port(at[edge.source], 1, leaving.index(edge), len(leaving))
+        end = _port(at[edge.node], -1, arriving.index(edge), len(arriving))
+        lean = (end.x - start.x) * max(0.04, 0.24 - 0.02 * (edge.node - edge.source))
+        arc = _arc(start, end, base - _FIRST_ARC - _ARC_STEP * level(edge), lean)
         candidate, probability = edges[edge], weight.get(edge)
         colour = (colours or {}).get(candidate, _MUTED)
         stroke = 2.2 if probability is None else 1.4 + 5.0 * min(1.0, max(0.0, probability))
@@ -185,8 +192,9 @@ def cell_svg(
     captions |= {n: "no input" for n in range(inputs, last) if n not in reached and n not in captions}
     nodes = [_node(at[n], str(n), captions.get(n, ""), n in reached) for n in range(last + 1)]
     if concatenated:
+        joining = "mean" if recurrent else "concatenation"
         nodes.append(_node(at[last + 1], "out", "", True))
-        nodes.append(_text(at[last + 1].x, base - _RADIUS - 8, "concatenation", _MUTED, 11.5))
+        nodes.append(_text(at[last + 1].x, base - _RADIUS - 8, joining, _MUTED, 11.5))
     return _svg(width, base + depth, title, [*lines, *nodes, *labels])
 
 
