@@ -33,6 +33,7 @@ class TextSize(NamedTuple):
 _SMALL_WORDS, _PUBLISHED_WORDS = 20_000, 900_000  # sizes for small texts; published ones (Penn Treebank)
 _SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_000, 2_000  # on the weights
 _LEAST_WINDOWS = 20  # an epoch
+_SMALL_RATE = 5.0  # of the weights in a search: 20, as published, makes a small normalised cell diverge
 _FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
 _PUBLISHED_WINDOWS = 103  # of an epoch of the published search: 929,589 words in 256 texts, 35 a window
 
@@ -123,6 +124,7 @@ def _smaller(
     learning = max(1, steps * max(epochs - warmup, 1) // config.search.architecture_every)
     rate = float(f"{min(_FASTEST_LOGITS, travel / learning):.2g}")
     travels = config.architecture.optimizer == "adam" and config.controller.name == "independent"
+    fast = round(_between(_SMALL_RATE, published.weights.learning_rate, share), 1)
     train_batch = config.train.batch_size
     if "train.batch_size" not in keys:
         train_batch = _texts(size.words, window, published.train.batch_size)
@@ -139,6 +141,7 @@ def _smaller(
             if travels
             else []
         ),
+        f"weights.learning_rate = {fast}: smaller than published, for a smaller cell",
         f"train.batch_size = {train_batch}: at least {_LEAST_WINDOWS} windows an epoch",
         f"train.epochs = {train_epochs}: training keeps the epoch that is best on the validation part",
         *(f"space.{k} = {v}: a small text" for k, v in network.items()),
@@ -148,6 +151,7 @@ def _smaller(
         "space": {"name": config.space.name, **network},
         "search": {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup},
         "architecture": {"learning_rate": rate} if travels else {},
+        "weights": {"learning_rate": fast, "final_learning_rate": fast},
         "train": {"epochs": train_epochs, "batch_size": train_batch, "space": trained},
     }
 

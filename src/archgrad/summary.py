@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,8 @@ def trained_table(derived: Mapping[str, Any], controls: Sequence[Mapping[str, An
 
     `derived` and `controls` are the documents of ``train/<name>/result.json``.
     """
+    if "test_perplexity" in derived:
+        return _text_table(derived, controls)
     lines = [f"{'network':<12} {'test accuracy':>13} {'parameters':>12} {'M MACs':>9} {'seconds':>8}"]
     lines += [
         f"{r['name']:<12} {r['test_accuracy']:>13.2%} {r['parameters']:>12,} {r['macs'] / 1e6:>9.2f} "
@@ -21,18 +24,44 @@ def trained_table(derived: Mapping[str, Any], controls: Sequence[Mapping[str, An
     return "\n".join([*lines, verdict(derived, controls)])
 
 
+def _text_table(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -> str:
+    """The same of networks that read a text: perplexity is what counts, less is better."""
+    lines = [
+        (
+            f"{'network':<12} {'test perplexity':>15} {'validation':>11} {'parameters':>12} "
+            f"{'M MACs/word':>12} {'seconds':>8}"
+        )
+    ]
+    lines += [
+        f"{r['name']:<12} {r['test_perplexity']:>15.2f} {r['valid_perplexity']:>11.2f} "
+        f"{r['parameters']:>12,} {r['macs'] / 1e6:>12.2f} {r['seconds']:>8.0f}"
+        for r in (derived, *controls)
+    ]
+    return "\n".join([*lines, verdict(derived, controls)])
+
+
 def verdict(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -> str:
     """One sentence: how the derived network stands to its controls."""
-    random = [c["test_accuracy"] for c in controls if c["kind"] == "random"]
-    others = [c["test_accuracy"] for c in controls if c["kind"] != "random"]
+    text = "test_perplexity" in derived
+    random, others = (
+        [_quality(c) for c in controls if (c["kind"] == "random") == wanted] for wanted in (True, False)
+    )
     if not random:
         return "no controls were trained: add --controls N to see whether the search was worth it"
-    comparison = compare(derived["test_accuracy"], random, others)
-    deviation = f" ± {statistics.stdev(random):.2%}" if len(random) > 1 else ""
-    shown = (
-        f"{derived['test_accuracy']:.2%} against {statistics.mean(random):.2%}{deviation} of {len(random)} "
-        f"random architecture(s), best control {max(random + others):.2%}"
-    )
+    comparison = compare(_quality(derived), random, others)
+    if text:  # exp of the mean loss is the geometric mean of the perplexities
+        mean, best = math.exp(-statistics.mean(random)), math.exp(-max(random + others))
+        deviation = f" ×/÷ {math.exp(statistics.stdev(random)):.3f}" if len(random) > 1 else ""
+        shown = (
+            f"perplexity {derived['test_perplexity']:.2f} against {mean:.2f}{deviation} of {len(random)} "
+            f"random cell(s), best control {best:.2f}"
+        )
+    else:
+        deviation = f" ± {statistics.stdev(random):.2%}" if len(random) > 1 else ""
+        shown = (
+            f"{_quality(derived):.2%} against {statistics.mean(random):.2%}{deviation} of {len(random)} "
+            f"random architecture(s), best control {max(random + others):.2%}"
+        )
     return {
         "beaten": f"the search beat its controls: {shown}",
         "unclear": f"the search did not clearly beat its controls: {shown}",
@@ -40,8 +69,13 @@ def verdict(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -
     }[comparison.outcome]
 
 
+def _quality(result: Mapping[str, Any]) -> float:
+    """What is compared, more being better: accuracy, or on a text the log-likelihood of a word in nats."""
+    return float(-result["test_loss"] if "test_perplexity" in result else result["test_accuracy"])
+
+
 class Comparison(NamedTuple):
-    """The derived network against its random controls: outcome, difference of accuracies, its noise."""
+    """The derived network against its random controls: outcome, difference of qualities, its noise."""
 
     outcome: Literal["beaten", "unclear", "lost"]
     difference: float
@@ -50,6 +84,8 @@ class Comparison(NamedTuple):
 
 def compare(derived: float, random: Sequence[float], others: Sequence[float] = ()) -> Comparison:
     """Whether a network of accuracy `derived` beat random architectures (at least one) and other controls.
+
+    Of networks that read a text the log-likelihood of a word stands in the accuracy's place.
 
     "beaten" asks for more than twice the noise of a difference between one network and the mean of n,
     s·√(1 + 1/n) with s the controls' standard deviation, and for more than every single control.

@@ -78,7 +78,10 @@ class StabilityPoints(NamedTuple):
 
 
 class TrainedNetwork(NamedTuple):
-    """One network trained from scratch. Accuracies are fractions, seconds those of its training."""
+    """One network trained from scratch. Accuracies are fractions, seconds those of its training.
+
+    test_perplexity: of a network that reads a text; its accuracy is that of the next word.
+    """
 
     name: str
     kind: str
@@ -90,6 +93,14 @@ class TrainedNetwork(NamedTuple):
     epochs: int | None
     seed: int | None
     seconds: float | None
+    test_perplexity: float | None = None
+
+    @property
+    def quality(self) -> float | None:
+        """What networks are compared by, more being better: accuracy, or a word's log-likelihood in nats."""
+        if self.test_perplexity is not None and self.test_perplexity > 0:
+            return -math.log(self.test_perplexity)
+        return self.test_accuracy
 
 
 class ControlPoints(NamedTuple):
@@ -278,6 +289,7 @@ def _network(training: Training) -> TrainedNetwork | None:
         result.epochs,
         result.seed,
         finite(result.seconds),
+        finite(result.test_perplexity),
     )
 
 

@@ -71,6 +71,7 @@ class TrainResult(_Row):
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_images: int | None = None
+    test_perplexity: float | None = None
 
 
 class Decision(_Row):
@@ -134,6 +135,7 @@ class RunRecord:
     candidates: choice -> names of its K candidates, in the order of the probabilities.
     finished: the search wrote its final logits.
     warnings: a sentence for everything that could not be read.
+    genotype: what is trained here without a search, by name; None after a search.
     """
 
     name: str
@@ -149,6 +151,7 @@ class RunRecord:
     derivation: DerivationRecord | None
     trainings: tuple[Training, ...]
     warnings: tuple[str, ...]
+    genotype: str | None = None
 
     def setting(self, *paths: str) -> Any:
         """The first setting that `config.yaml` has among dotted paths, e.g. ``"search.epochs"``; or None."""
@@ -249,6 +252,15 @@ def _architecture(path: Path, warnings: list[str]) -> Architecture | None:
         return None
 
 
+def _genotype(path: Path, warnings: list[str]) -> str | None:
+    """The genotype's name with its source, as far as they are known."""
+    if not path.exists():
+        return None
+    content = _mapping(path, "genotype.json", warnings)
+    name, source = (content.get(key) for key in ("name", "source"))
+    return f"{name or 'a genotype'}" + (f" ({source})" if source else "")
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key that puts random-2 before random-10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
@@ -299,4 +311,5 @@ def read_run(folder: Path) -> RunRecord:
         derivation=_document(folder / "derivation.json", DerivationRecord, "derivation.json", warnings),
         trainings=_trainings(folder / "train", warnings),
         warnings=tuple(warnings),
+        genotype=_genotype(folder / "genotype.json", warnings),
     )

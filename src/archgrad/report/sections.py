@@ -121,6 +121,9 @@ def _tiles(run: RunRecord, controls: points.ControlPoints) -> list[Tile]:
         parameters, macs, origin = derived.parameters, derived.macs, "derived network"
         against = "no controls yet" if controls.mean is None else f"random controls {percent(controls.mean)}"
         accuracy = Tile("Test accuracy", percent(derived.test_accuracy), against)
+        if derived.test_perplexity is not None:
+            words = f"{percent(derived.test_accuracy)} of the words right"
+            accuracy = Tile("Test perplexity", f"{derived.test_perplexity:.2f}", words)
     else:
         parameters = derivation.parameters if derivation else None
         macs = derivation.macs if derivation else None
@@ -136,7 +139,11 @@ def _tiles(run: RunRecord, controls: points.ControlPoints) -> list[Tile]:
     return [
         accuracy,
         Tile("Parameters", count(parameters), origin),
-        Tile("Multiply-adds", count(macs), "for one image" if derived else origin),
+        Tile(
+            "Multiply-adds",
+            count(macs),
+            f"for one {'word' if run.data.get('vocabulary') else 'image'}" if derived else origin,
+        ),
         Tile("Search time", duration(sum(seconds) if seconds else None), epochs),
         Tile("Entropy", percent(relative_entropy(run), 0), undecided),
     ]

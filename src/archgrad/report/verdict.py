@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 from archgrad import summary
 from archgrad.report.points import (
     ControlPoints,
+    TrainedNetwork,
     control_points,
     entropy_points,
     stability_points,
@@ -36,14 +38,17 @@ class Verdict(NamedTuple):
 
 def compare(controls: ControlPoints) -> summary.Comparison | None:
     """`summary.compare` of the tested networks; None until the derived one and a random one are tested."""
-    derived = controls.derived.test_accuracy if controls.derived else None
-    random = [n.test_accuracy for n in controls.random if n.test_accuracy is not None]
-    others = [n.test_accuracy for n in controls.others if n.test_accuracy is not None]
+    derived = controls.derived.quality if controls.derived else None
+    random = [n.quality for n in controls.random if n.quality is not None]
+    others = [n.quality for n in controls.others if n.quality is not None]
     return None if derived is None or not random else summary.compare(derived, random, others)
 
 
 def progress(run: RunRecord) -> Callout | None:
-    """How far the search got, when it is not at its end."""
+    """How far the search got, when it is not at its end; that there was none, when a genotype was given."""
+    if run.genotype is not None:
+        text = f"The cells are those of {run.genotype}. Nothing was searched here."
+        return Callout("info", "No search", text)
     done, planned = len(run.epochs), run.planned_epochs
     of = f" of {planned}" if planned else ""
     if run.finished and planned and done < planned:
@@ -56,16 +61,20 @@ def progress(run: RunRecord) -> Callout | None:
     return Callout("info", "Unfinished", text)
 
 
-def _accuracy_sentence(controls: ControlPoints) -> str:
+def _accuracy_sentence(controls: ControlPoints, origin: str) -> str:
     derived = controls.derived
     if derived is None or derived.test_accuracy is None:
         return "The derived network has not been trained and tested yet."
+    if derived.test_perplexity is not None:
+        return _perplexity_sentence(derived, controls)
     images = f" on {derived.test_images:,} test images" if derived.test_images else ""
     text = f"The derived network reaches {percent(derived.test_accuracy)} test accuracy{images}"
     size = f" with {count(derived.parameters)} parameters" if derived.parameters else ""
     tested = sum(1 for n in controls.random if n.test_accuracy is not None)
     if controls.mean is None:
-        return f"{text}{size}. No random control has been trained, so nothing says what the search was worth."
+        return (
+            f"{text}{size}. No random control has been trained, so nothing says what the {origin} was worth."
+        )
     spread = f"\u00a0±\u00a0{percent(controls.deviation)}" if controls.deviation is not None else ""
     return (
         f"{text}{size}; {tested} random architecture{'s' * (tested != 1)} from the same space, trained the "
@@ -73,32 +82,60 @@ def _accuracy_sentence(controls: ControlPoints) -> str:
     )
 
 
-def _control_callouts(controls: ControlPoints) -> list[Callout]:
+def _perplexity_sentence(derived: TrainedNetwork, controls: ControlPoints) -> str:
+    size = f" with {count(derived.parameters)} parameters" if derived.parameters else ""
+    text = (
+        f"The derived network reaches a test perplexity of {derived.test_perplexity:.2f}{size} and gets "
+        f"{percent(derived.test_accuracy)} of the words right"
+    )
+    known = [n for n in (*controls.random, *controls.others) if n.test_perplexity is not None]
+    if not known:
+        return f"{text}. No control has been trained, so nothing says what the search was worth."
+    shown = ", ".join(f"{n.name} {n.test_perplexity:.2f}" for n in known)
+    return f"{text}; trained the same way: {shown}."
+
+
+def _perplexity_gap(difference: float) -> str:
+    """A difference of log-likelihoods in nats, as a person reads it."""
+    percentage = 100 * abs(1 - math.exp(-difference))
+    return f"A perplexity {percentage:.1f}% {'below' if difference > 0 else 'above'}"
+
+
+def _control_callouts(controls: ControlPoints, origin: str) -> list[Callout]:
     comparison = compare(controls)
     derived = controls.derived
-    if comparison is None or derived is None or derived.test_accuracy is None:
+    if comparison is None or derived is None or derived.quality is None:
         return []
-    gap = points(comparison.difference)
+    text_read = derived.test_perplexity is not None
+    gap, against = (
+        (_perplexity_gap(comparison.difference), "")
+        if text_read
+        else (points(comparison.difference), " against")
+    )
+    unit = "%" if text_read else ""
     noise = (
-        "" if comparison.noise is None else f"; one such difference varies by ±{100 * comparison.noise:.2f}"
+        ""
+        if comparison.noise is None
+        else f"; one such difference varies by ±{100 * comparison.noise:.2f}{unit}"
     )
     callouts = []
     if comparison.outcome == "beaten":
-        text = f"{gap} against their mean, and above every single control{noise}."
-        callouts.append(Callout("good", "The search beat its controls", text))
+        above = "better than" if text_read else "above"
+        text = f"{gap}{against} their mean, and {above} every single control{noise}."
+        callouts.append(Callout("good", f"The {origin} beat its controls", text))
     elif comparison.outcome == "lost":
         clear = comparison.noise is not None and -comparison.difference > 2 * comparison.noise
         chance = "Picking at random did better." if clear else "It did no better than picking at random."
-        text = f"{gap} against the mean of the random architectures{noise}. {chance}"
-        callouts.append(Callout("bad", "The search did not beat its controls", text))
+        text = f"{gap}{against} the mean of the random architectures{noise}. {chance}"
+        callouts.append(Callout("bad", f"The {origin} did not beat its controls", text))
     else:
-        known = [n for n in (*controls.random, *controls.others) if n.test_accuracy is not None]
-        better = [n.name for n in known if (n.test_accuracy or 0.0) >= derived.test_accuracy]
+        known = [(n.name, n.quality) for n in (*controls.random, *controls.others)]
+        better = [name for name, quality in known if quality is not None and quality >= derived.quality]
         reason = f" At least as good: {', '.join(better)}." if better else ""
-        text = f"{gap} against their mean{noise}: not enough to tell it from chance.{reason}"
+        text = f"{gap}{against} their mean{noise}: not enough to tell it from chance.{reason}"
         if comparison.noise is None:
             text += " One control gives no spread: train two or more."
-        callouts.append(Callout("bad", "The search did not clearly beat its controls", text))
+        callouts.append(Callout("bad", f"The {origin} did not clearly beat its controls", text))
     sizes = [n.parameters for n in controls.random if n.parameters]
     if sizes and derived.parameters and comparison.difference > 0:
         ratio = derived.parameters * len(sizes) / sum(sizes)
@@ -149,7 +186,8 @@ def _sentence(text: str) -> str:
 def verdict(run: RunRecord) -> Verdict:
     """The run in one paragraph, and everything that a reader should be warned about."""
     controls = control_points(run)
-    callouts = [c for c in (progress(run),) if c] + _control_callouts(controls)
+    origin = "search" if run.genotype is None else "genotype"
+    callouts = [c for c in (progress(run),) if c] + _control_callouts(controls, origin)
     share = relative_entropy(run)
     done = progress(run) is None or run.finished  # an unfinished search is bound to be undecided
     if done and share is not None and share > NEAR_UNIFORM:
@@ -163,4 +201,4 @@ def verdict(run: RunRecord) -> Verdict:
         steps = f"{skipped} step{'s' * (skipped != 1)} with a loss or gradient that was not finite."
         callouts.append(Callout("warning", "Skipped steps", f"The search skipped {steps}"))
     callouts += [Callout("warning", "Could not read everything", w) for w in run.warnings]
-    return Verdict((_accuracy_sentence(controls), *_decision_sentences(run)), tuple(callouts))
+    return Verdict((_accuracy_sentence(controls, origin), *_decision_sentences(run)), tuple(callouts))
