@@ -17,6 +17,7 @@ from archgrad.cli import main
 from archgrad.costs.cost_table import cost_table
 from archgrad.costs.network_counts import count_network
 from archgrad.errors import UserError
+from archgrad.network_features import network_features
 from archgrad.ops import OPS
 from archgrad.ops.inverted_residual import BlockKind, ChannelShuffle, InvertedResidual, SqueezeExcitation
 from archgrad.randomness import seeded_modules
@@ -231,6 +232,12 @@ def test_what_does_not_fit_is_refused(settings: dict, message: str) -> None:
         supernet(MobileNetwork, (3, 8, 8), 10, **{**SMALL, **settings})
 
 
+def test_images_too_small_for_the_reductions_are_refused_before_any_training() -> None:
+    with pytest.raises(UserError, match="images of 8×8 are too small for the reductions of this space"):
+        network_features(MobileNetwork, (3, 8, 8), 10, {"channels": 2, "reductions": 4})
+    assert network_features(MobileNetwork, (3, 8, 8), 10, {"channels": 2, "reductions": 3}).drop_path
+
+
 # --- published networks ----------------------------------------------------------------------------
 
 # parameters and multiply-adds: published in millions, and exact here
@@ -255,6 +262,19 @@ def test_counts_of_published_networks(name: str) -> None:
     assert round((found.macs + settings["head"] * 49) / 1e6, 1) == macs
     assert found.parameters // 100_000 / 10 == parameters
     assert not found.uncounted
+
+
+def test_an_independent_counter_agrees() -> None:
+    """PyTorch's takes a multiply-add as two operations."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for name in PUBLISHED:
+        architecture, settings = fbnet(name)
+        with torch.device("meta"):
+            built = concrete(MobileNetwork, architecture, (3, 224, 224), 1000, **settings).eval()
+            with FlopCounterMode(display=False) as counter:
+                built(torch.zeros(1, 3, 224, 224))
+        assert counter.get_total_flops() == 2 * PUBLISHED[name][1][1]
 
 
 def test_an_unknown_published_network_is_refused() -> None:
