@@ -46,7 +46,7 @@ def work_of(parts: Parts) -> tuple[Callable[[], object], Callable[[], object], C
         step = next(counter)
         for purpose in ("weights", "architecture"):
             noise = parts.streams.generator(purpose, step)
-            learned = [a.detach().requires_grad_(purpose == "architecture") for a in state.logits]
+            learned = state.logits if purpose == "architecture" else [a.detach() for a in state.logits]
             samples = plan.policy.draw(learned, 1.0, noise)
             if purpose == "architecture":
                 torch.autograd.grad([s.weights for s in samples], learned, ones)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,15 +17,18 @@ def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
     Source: Maddison et al. 2014 (arXiv 1411.0030), section 2; docs/gradients.md, eq. (9).
     """
-    return log_exponential(like.shape, like.dtype, generator).neg_().to(like)
+    return safe_log_(exponential(like.shape, like.dtype, generator)).neg_().to(like)
 
 
-def log_exponential(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """log X, X standard exponential; the noise is G = −log X. On the host, in at least float32."""
-    if dtype != torch.float64:
-        dtype = torch.float32
-    exponential = torch.empty(shape, dtype=dtype).exponential_(generator=generator)
-    return exponential.clamp_min_(_LEAST[dtype]).log_()
+def exponential(shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Standard exponential variables X on the host, in at least float32; the noise is G = −log X."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.empty(shape, dtype=wide).exponential_(generator=generator)
+
+
+def safe_log_(x: Tensor) -> Tensor:
+    """log X in place, finite where X was drawn as 0."""
+    return x.clamp_min_(_LEAST[x.dtype]).log_()
 
 
 _LEAST = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float32, torch.float64)}
@@ -34,7 +39,7 @@ def gumbel_perturbed(logits: Tensor, generator: torch.Generator) -> Tensor:
 
     In at least float32: in a lower precision sums tie, and the first one would win.
     """
-    log_x = log_exponential(logits.shape, logits.dtype, generator)
+    log_x = safe_log_(exponential(logits.shape, logits.dtype, generator))
     alpha = logits.detach()
     return alpha - (log_x if alpha.device == log_x.device else log_x.to(alpha.device))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from archgrad.choice import Sample
 from archgrad.errors import UserError
-from archgrad.samplers.gumbel_noise import gumbel_given, gumbel_perturbed, log_exponential
+from archgrad.samplers.gumbel_noise import exponential, gumbel_given, gumbel_perturbed, safe_log_
 from archgrad.samplers.hard_draw import at_least_float32, hard_draw, softmax_pull_back
 from archgrad.samplers.log_prob import one_hot_log_prob
 
@@ -46,12 +46,12 @@ class GumbelRao:
         """Weights [..., E, K], exactly one-hot."""
         index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
         # drawn whether or not a gradient follows: the draws after this one are the same in both cases
-        log_x = log_exponential(torch.Size((self.samples, *logits.shape)), logits.dtype, generator)
+        x = exponential((self.samples, *logits.shape), logits.dtype, generator)
 
         def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
             alpha = alpha.detach()  # held: the derivative at fixed Y_s
             k = index.squeeze(-1).expand(self.samples, *index.shape[:-1])
-            perturbed = gumbel_given(alpha, log_x.to(alpha.device), k)
+            perturbed = gumbel_given(alpha, safe_log_(x.to(alpha.device, copy=True)), k)
             return softmax_pull_back(torch.softmax(perturbed / tau, dim=-1), v).mean(dim=0) / tau
 
         return hard_draw(logits, index, pull_back)
@@ -73,5 +73,5 @@ def conditional_gumbel(logits: Tensor, index: Tensor, samples: int, generator: t
     Source: Paulus et al. 2021 (arXiv 2010.04838); docs/gradients.md, eq. (17).
     """
     alpha = at_least_float32(logits)
-    log_x = log_exponential(torch.Size((samples, *alpha.shape)), alpha.dtype, generator).to(alpha.device)
-    return gumbel_given(alpha, log_x, index.expand(samples, *index.shape))
+    log_x = safe_log_(exponential((samples, *alpha.shape), alpha.dtype, generator))
+    return gumbel_given(alpha, log_x.to(alpha.device), index.expand(samples, *index.shape))

@@ -30,7 +30,7 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors
         pulled: Tensor = ctx.pull_back(at_least_float32(logits), at_least_float32(gradient[0]))
-        return pulled.to(logits.dtype), None, None
+        return pulled if pulled.dtype == logits.dtype else pulled.to(logits.dtype), None, None
 
 
 def hard_draw(logits: Tensor, index: Tensor, pull_back: PullBack | None = None) -> Sample:
