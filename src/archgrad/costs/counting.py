@@ -8,6 +8,7 @@ real tensors (it reads a value, say) is run on the CPU instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -168,11 +169,22 @@ def _training_only(
     if not any(own_parameters(m) for m in idle):
         return frozenset()
     ran: set[nn.Module] = set()
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        ran.add(module)
+        if len(ran) == len(idle):
+            raise _AllRan
+
     for module in idle:
-        module.register_forward_pre_hook(lambda m, inputs: ran.add(m))
-    # two images: BatchNorm in training refuses one value per channel
-    _forward(network.train(), torch.zeros(2, *shape))
+        module.register_forward_pre_hook(note)
+    with suppress(_AllRan):
+        # two images: BatchNorm in training refuses one value per channel
+        _forward(network.train(), torch.zeros(2, *shape))
     return frozenset(ran)
+
+
+class _AllRan(BaseException):
+    """Every module in question has run, so the rest of the pass would say nothing more."""
 
 
 def own_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -212,13 +224,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             try:
                 output = forward(*inputs, **named)
             finally:
-                tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
-                call = Call(
-                    tuple(x.shape for x in tensors),
-                    output.shape if isinstance(output, Tensor) else None,
-                    tuple(self.stack.pop()),
-                    any(x is output for x in tensors),
-                )
+                shapes: tuple[torch.Size, ...]
+                if len(inputs) == 1 and not named and type(inputs[0]) is Tensor:
+                    shapes, handed_on = (inputs[0].shape,), inputs[0] is output
+                else:
+                    tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
+                    shapes = tuple(x.shape for x in tensors)
+                    handed_on = any(x is output for x in tensors)
+                result = output.shape if isinstance(output, Tensor) else None
+                call = Call(shapes, result, tuple(self.stack.pop()), handed_on)
                 self.calls.setdefault(module, []).append(call)
             return output
 

@@ -12,7 +12,7 @@ from archgrad.choice import Pick, concrete
 from archgrad.costs.counting import DryRun, dry_run, light_run, own_parameters
 from archgrad.costs.macs import count_macs
 from archgrad.costs.parameters import count_parameters
-from archgrad.costs.stand_in import StandIn, count_calls, is_ours, with_stand_ins
+from archgrad.costs.stand_in import StandIn, count_calls, is_ours, with_stand_in
 from archgrad.costs.traffic import count_traffic
 
 
@@ -56,7 +56,10 @@ def count_network(
     """
 
     def lighter(pick: Pick, *arguments: Any, **named: Any) -> nn.Module:
-        return builder(lambda name, options: pick(name, with_stand_ins(options)), *arguments, **named)
+        def picks(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+            return pick(name, with_stand_in(options, architecture.get(name)))
+
+        return builder(picks, *arguments, **named)
 
     def build(space: Callable[..., nn.Module]) -> nn.Module:
         return concrete(space, architecture, shape, classes, **(settings or {}))

@@ -66,13 +66,12 @@ class Recipe(NamedTuple):
         return self.function(*self.arguments, **dict(self.named))
 
 
-def with_stand_ins(options: Options) -> Options:
-    """The options of a choice, those that can be with stand-ins."""
-    if not isinstance(options, dict):
+def with_stand_in(options: Options, candidate: str | None) -> Options:
+    """The options of a choice, with a stand-in for one of the candidates where that can be."""
+    if not isinstance(options, dict) or candidate not in options:
         return options
     replaced = copy(options)  # of the same class: some say more than their candidates
-    for name, build in options.items():
-        replaced[name] = partial(_stand_in, build)
+    replaced[candidate] = partial(_stand_in, options[candidate])
     return replaced
 
 
