@@ -18,6 +18,7 @@ from archgrad.architecture import Architecture
 from archgrad.choice import Choice, Pick, Sample, Supernet, concrete, supernet
 from archgrad.costs.cost_table import cost_table
 from archgrad.errors import UserError
+from archgrad.network_features import network_features
 from archgrad.ops.take import Take
 from archgrad.randomness import seeded_modules
 from archgrad.spaces.depth import repeat
@@ -159,6 +160,28 @@ def reversed_pair(pick: Pick) -> list[nn.Module]:
     width, mask = choose_width(pick, "width", [2, 3, 5])
     weights = nn.Linear(3, width)
     return [weights, mask]
+
+
+@pytest.mark.parametrize("widths", [[1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
+def test_more_widths_keep_no_more_activations(widths: list[int]) -> None:
+    """What the backward pass needs: the widest layer's output once, whatever the number of masks."""
+    network = supernet(lambda pick: nn.Sequential(*masked(pick, widths)))
+    z = torch.full((1, len(widths)), 1 / len(widths), requires_grad=True)
+    kept: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        network(torch.ones(100, 3), [Sample(z)])
+    assert sum(n >= 800 for n in kept) == 1
+    assert sum(n for n in kept if n < 300) < 200
+
+
+def masked(pick: Pick, widths: list[int]) -> list[nn.Module]:
+    width, mask = choose_width(pick, "width", widths)
+    return [nn.Linear(3, width), mask]
 
 
 def test_the_mixture_of_masks_in_numbers() -> None:
@@ -316,6 +339,19 @@ def test_a_choice_of_input() -> None:
     assert z.grad.tolist() == [[2.0, 20.0]]
     built = concrete(Two, Architecture({"source": "second"}))
     assert built(x).tolist() == [10.0, 10.0]
+
+
+def test_what_looks_at_a_network_hands_on_all_inputs() -> None:
+    class Second(nn.Module):
+        def __init__(self, pick: Pick, shape: tuple[int, ...], classes: int):
+            super().__init__()
+            self.source = pick("source", {"second": lambda: Take(1), "first": lambda: Take(0)})
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.source(x, 10 * x)
+            return y
+
+    assert network_features(Second, (1, 8, 8), 2, {}).choices == {"source": ("second", "first")}
 
 
 def test_an_input_that_is_not_there_is_refused() -> None:

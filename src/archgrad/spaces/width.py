@@ -1,7 +1,7 @@
 """Choice of a width by masks: one wide layer stands for all narrower ones.
 
 Wan et al. 2020, FBNetV2 (arXiv 2004.05565), section 3.1: the mixture of layers of different widths that share
-their weights is the widest layer's output times a mixture of masks.
+their weights is the widest layer's output times a mixture of masks, so more widths cost next to nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +39,21 @@ class ChannelMask(nn.Module):
     def extra_repr(self) -> str:
         """The number of channels, for ``print(network)``."""
         return str(self.channels)
+
+
+class MixedMask(nn.Module):
+    """x · Σ_k z_k m_k: the masks are mixed first, as vectors of one number a channel, then applied once."""
+
+    def __init__(self, masks: nn.Module, dim: int):
+        super().__init__()
+        self.masks, self.dim = masks, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, …] -> the same shape."""
+        shape = [1] * x.dim()
+        shape[self.dim] = x.shape[self.dim]
+        y: Tensor = x * self.masks(x.new_ones(shape))
+        return y
 
 
 def choose_width(
@@ -80,4 +95,4 @@ def choose_width(
     chosen = pick(name, options)
     if type(chosen) is ChannelMask:
         return chosen.channels, nn.Identity()
-    return max(named.values()), chosen
+    return max(named.values()), MixedMask(chosen, dim)
