@@ -44,10 +44,9 @@ class ReinMax:
 
         def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
             alpha = alpha.detach()  # held: a second derivative is not that of the softmax
-            drawn = torch.zeros_like(alpha).scatter_(-1, index, 1.0)
-            halfway = (drawn + torch.softmax(alpha / tau, dim=-1)) / 2
+            halfway = torch.softmax(alpha / tau, dim=-1).scatter_(-1, index, 1.0, reduce="add") / 2
             near = softmax_pull_back(torch.softmax(alpha, dim=-1), v)
-            return 2 * softmax_pull_back(halfway, v) - near / 2
+            return torch.sub(2 * softmax_pull_back(halfway, v), near, alpha=0.5)
 
         return hard_draw(logits, index, pull_back)
 

@@ -50,13 +50,12 @@ class TwoPath:
             return torch.zeros_like(v).scatter(-1, pair, softmax_pull_back(q, v.gather(-1, pair)))
 
         sample = hard_draw(logits, chosen, pull_back)._replace(one_hot=False)
-        if not logits.requires_grad:
+        if not logits.requires_grad or pair.shape[-1] == 1:
             return sample
-        if pair.shape[-1] == 2:
-            chosen = torch.cat([chosen, pair.gather(-1, 1 - place)], dim=-1)
-        if logits.dim() == 2:
-            return sample._replace(active=tuple(map(tuple, chosen.tolist())))
-        return sample._replace(ran=torch.zeros_like(logits, dtype=torch.bool).scatter(-1, chosen, True))
+        if sample.active is None:
+            return sample._replace(ran=torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, pair, True))
+        both = zip(sample.active, pair.tolist(), strict=True)
+        return sample._replace(active=tuple((k, i + j - k) for (k,), (i, j) in both))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """P(k is chosen) [..., E, K]: the sum over the pairs that k may be in; softmax(α) for K ≤ 2."""
