@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from archgrad.architecture import Architecture
 from archgrad.choice import Choice, Pick, Sample, Supernet, concrete, supernet
 from archgrad.costs.cost_table import cost_table
+from archgrad.costs.network_counts import count_module, count_network
 from archgrad.errors import UserError
 from archgrad.network_features import network_features
 from archgrad.ops.take import Take
@@ -212,6 +213,10 @@ def test_widths_that_are_none_are_refused(widths: list[int]) -> None:
 def test_the_mobile_space_with_a_choice_of_widths(candidates: list[str]) -> None:
     settings = {"channels": 4, "stages": [[16, 2, 1], [24, 1, 2]], "reductions": 1, "head": 16}
     check_equal(MobileNetwork, (3, 6, 5), candidates=candidates, widths=[0.5, 1, 0.75], **settings)
+    several = {**settings, "candidates": candidates, "widths": [0.5, 1]}
+    check_space(
+        MobileNetwork, (3, 6, 5), 3, search=several, train={**several, "channels": 6}, architectures=1
+    )
     groups = supernet(MobileNetwork, (3, 8, 8), 3, candidates=candidates, widths=[0.5, 1], **settings).groups
     assert {n: g.candidates for g in groups for n in g.names}["stage2/layer1/width"] == ("0.5", "1")
 
@@ -368,6 +373,19 @@ SPACES = {
     "own_sensor": ("SensorNetwork", (2, 1, 64), {"channels": 4}),
     "own_transformer": ("RowTransformer", (1, 8, 8), {"width": 8}),
 }
+
+
+def test_a_width_is_counted_as_it_is_built() -> None:
+    settings = {"channels": 4, "stages": [[16, 2, 1], [24, 1, 2]], "reductions": 1, "widths": [0.5, 0.75, 1]}
+    groups = supernet(MobileNetwork, (3, 16, 16), 3, **settings).groups
+    for seed in range(4):
+        architecture = random_architecture(groups, generator(seed))
+        found = count_network(MobileNetwork, architecture, (3, 16, 16), 3, settings)
+        built = concrete(MobileNetwork, architecture, (3, 16, 16), 3, **settings)
+        assert found.parameters == sum(p.numel() for p in built.parameters())
+        assert found.macs == count_module(lambda built=built: built, (3, 16, 16)).macs
+    with pytest.raises(UserError, match="stands inside candidate"):
+        cost_table("macs", MobileNetwork, (3, 16, 16), 3, settings)
 
 
 @pytest.mark.parametrize("name", SPACES)
