@@ -44,16 +44,20 @@ def gumbel_perturbed(logits: Tensor, generator: torch.Generator) -> Tensor:
     return alpha - (log_x if alpha.device == log_x.device else log_x.to(alpha.device))
 
 
-def gumbel_given(logits: Tensor, log_x: Tensor, index: Tensor) -> Tensor:
+def gumbel_given(logits: Tensor, log_x: Tensor, index: Tensor, log_z: Tensor | float | None = None) -> Tensor:
     """α + G given that its argmax is `index` [...], a function of standard exponentials X: [..., K].
 
     With Z = Σ exp(α): the largest is Y_k = log Z − log X_k, which does not depend on k, and the others are
     Gumbels cut off there, Y_j = −log(X_j·exp(−α_j) + X_k/Z). In logarithms, as Z overflows for large
     logits. Differentiable in α at fixed X. logits [..., K] may lack leading dimensions of log X [..., K].
 
+    log_z: log Z [..., 1] where it is known, as the 0 of logits that are log-probabilities.
+
     Source: Maddison et al. 2014 (arXiv 1411.0030), section 3; docs/gradients.md, eq. (17).
     """
     chosen = index.unsqueeze(-1)
-    below = log_x.gather(-1, chosen) - torch.logsumexp(logits, dim=-1, keepdim=True)  # −Y_k
+    if log_z is None:
+        log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
+    below = log_x.gather(-1, chosen) - log_z  # −Y_k
     others = -torch.logaddexp(log_x - logits, below)
     return others.scatter(-1, chosen, -below)

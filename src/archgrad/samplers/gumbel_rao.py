@@ -49,9 +49,10 @@ class GumbelRao:
         x = exponential((self.samples, *logits.shape), logits.dtype, generator)
 
         def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
-            alpha = alpha.detach()  # held: the derivative at fixed Y_s
+            # held: the derivative at fixed Y_s, of which a softmax does not see a shift by log Z
+            log_p = torch.log_softmax(alpha.detach(), dim=-1)
             k = index.squeeze(-1).expand(self.samples, *index.shape[:-1])
-            perturbed = gumbel_given(alpha, safe_log_(x.to(alpha.device, copy=True)), k)
+            perturbed = gumbel_given(log_p, safe_log_(x.to(alpha.device, copy=True)), k, log_z=0.0)
             return softmax_pull_back(torch.softmax(perturbed / tau, dim=-1), v).mean(dim=0) / tau
 
         return hard_draw(logits, index, pull_back)
