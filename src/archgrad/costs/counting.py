@@ -56,7 +56,7 @@ class DryRun:
     network: the network, on the meta device if it runs there.
     calls: the calls of each module, but of containers inside (``nn.Sequential``), in an evaluation pass with
         a batch of one image.
-    training_only: modules that run in training and not in evaluation: the auxiliary head.
+    training_only: modules with parameters that run in training and not in evaluation: the auxiliary head.
     """
 
     network: nn.Module
@@ -164,9 +164,9 @@ def _run(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, An
 def _training_only(
     network: nn.Module, called: Mapping[nn.Module, object], shape: tuple[int, ...]
 ) -> frozenset[nn.Module]:
-    """The modules that a training pass runs and that are not in `called`."""
-    idle = [m for m in network.modules() if m not in called and type(m) not in _CONTAINERS]
-    if not any(own_parameters(m) for m in idle):
+    """The modules with parameters that a training pass runs and that are not in `called`."""
+    idle = [m for m in network.modules() if m not in called and own_parameters(m)]
+    if not idle:
         return frozenset()
     ran: set[nn.Module] = set()
 
