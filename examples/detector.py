@@ -244,7 +244,7 @@ def searched(run, pictures):
     )
     candidates = ["mb_k3_e1", "mb_k3_e3", "mb_k5_e3", "mb_k5_e6", "skip_connect"]
     space = {"name": "mobile", "candidates": candidates, "stages": STAGES, "channels": 8, "reductions": 4}
-    search_run({"method": "gdas", "space": space, "search": {"epochs": 4, "batch_size": 32}}, run, data=data)
+    search_run({"method": "snas", "space": space, "search": {"epochs": 2, "batch_size": 32}}, run, data=data)
     architecture = derive_run(run).architecture
     with seeded_modules(0):
         backbone = concrete(

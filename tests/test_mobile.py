@@ -337,6 +337,36 @@ def test_every_sampler_works(name: str, network: Supernet) -> None:
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "learns"),
+    [
+        ("straight_through", False),
+        ("reinmax", False),
+        ("softmax", True),
+        ("gumbel_softmax", True),
+        ("two_path", True),
+    ],
+)
+def test_one_candidate_alone_learns_nothing_where_its_scale_is_undone(name: str, learns: bool) -> None:
+    """⟨dL/dy, y⟩ = 0 for a stage's last layer: its output y goes through convolution and BatchNorm alone."""
+    stages = [[16, 1, 1], [24, 2, 2], [32, 2, 2]]
+    with seeded_modules(0):
+        network = supernet(MobileNetwork, (1, 8, 8), 3, **{**SMALL, "stages": stages}).double()
+    last = {"stage1/layer1", "stage2/layer2", "stage3/layer2"}
+    x = torch.randn(16, 1, 8, 8, generator=generator(), dtype=torch.float64)
+    labels = torch.randint(3, (16,), generator=generator(1))
+    norms: dict[str, float] = {}
+    for draw in range(6):
+        logits = [a.double().detach().requires_grad_() for a in network.initial_logits(generator())]
+        samples = [SAMPLERS[name]()(a, 1.0, generator(10 * draw + i)) for i, a in enumerate(logits)]
+        found = torch.autograd.grad(F.cross_entropy(network(x, samples), labels), logits)
+        for group, gradient in zip(network.groups, found, strict=True):
+            for choice, row in zip(group.names, gradient, strict=True):
+                norms[choice] = max(norms.get(choice, 0.0), float(row.norm()))
+    assert all(norms[choice] > 1e-4 for choice in set(norms) - last)
+    assert all((norms[choice] > 1e-4) == learns for choice in last), norms
+
+
 def test_from_search_to_export_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     candidates = "space.candidates=[mb_k3_e1_g2,mb_k3_e3_se,mb_k5_e3_swish,skip_connect]"

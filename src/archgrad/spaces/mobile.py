@@ -108,6 +108,11 @@ class MobileNetwork(nn.Module):
     The choice of a layer is named ``stage<s>/layer<l>``, both counted from 1. `skip_connect` is a candidate
     where a layer keeps the plan's channels and stride 1; elsewhere it is left out.
 
+    Of the last layer of a stage a sampler that runs a single candidate learns nothing (methods gdas, reinmax,
+    dsnas): its gradient is that of scaling the layer's output, and a convolution with BatchNorm follows,
+    which undoes any scale. Mixtures (snas, as in FBNet; darts, drnas) and pairs of candidates (proxyless) do
+    learn there.
+
     Args:
         pick: the decision maker.
         shape: (C, H, W) of an image.
