@@ -45,6 +45,7 @@ DOCUMENTS = [
         "docs/architecture.md",
         "docs/choosing.md",
         "docs/extending.md",
+        "docs/genotypes.md",
         "docs/gradients.md",
         "docs/gumbel.md",
     )
@@ -144,13 +145,14 @@ class Session:
     def _archgrad(self, text: str, verb: str, arguments: list[str]) -> None:
         assert verb in main.commands, f"{text}: no such verb"
         main.commands[verb].make_context(verb, list(arguments))  # raises on a wrong option
-        if verb == "search":
+        genotype = "--genotype" in arguments  # nothing is searched before it
+        if verb == "search" or (verb == "train" and genotype):
             self.runs.add(str(option(arguments, "--run")))
-        elif verb not in ("list", "demo", "lab"):
+        elif not genotype and verb not in ("list", "demo", "lab"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
         if verb == "demo" or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
-        elif verb in ("list", "search", "lab") or Path(arguments[0]).exists():
+        elif verb in ("list", "search", "lab") or genotype or Path(arguments[0]).exists():
             few = [] if "--resume" in arguments else FEW.get(verb, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
@@ -305,7 +307,12 @@ def exists(text: str, document: Path, run: Path, written: set[str]) -> bool:
 @every_document
 def test_what_is_named_exists(document, sessions, tmp_path_factory):
     run = session(README, sessions, tmp_path_factory).folder / "runs" / "first"
-    made = {".venv/", "lab.json", "lab.html"}  # by `make setup` and `archgrad lab`
+    made = {
+        ".venv/",
+        "genotype.json",
+        "lab.json",
+        "lab.html",
+    }  # by `make setup`, `archgrad train --genotype` and `archgrad lab`
     written = {block.file for block in blocks(document) if block.file} | made
     wrong = []
     for text in spans(prose(document)):
