@@ -48,6 +48,7 @@ DOCUMENTS = [
         "docs/genotypes.md",
         "docs/gradients.md",
         "docs/gumbel.md",
+        "docs/language.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]

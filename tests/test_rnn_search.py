@@ -495,6 +495,9 @@ def test_published_sizes_for_large_texts_and_smaller_ones_below() -> None:
     assert small.config.space.settings()["hidden"] == 64
     assert small.config.search.batch_size == 16
     assert any(note.startswith("space.hidden = 64") for note in small.notes)
+    ahead = resolve({**given, "method": "darts-2nd"}, TextSize("ptb", 929_589, 10_000))
+    assert ahead.config.weights.learning_rate == 1.0
+    assert any("looks ahead is not clipped" in note for note in ahead.notes)
     middle = resolve(given, TextSize("mine", 130_000, 9_000)).config
     assert 64 < cast(int, middle.space.settings()["hidden"]) < 300
     # what is resolved resolves to itself

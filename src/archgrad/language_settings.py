@@ -34,6 +34,7 @@ _SMALL_WORDS, _PUBLISHED_WORDS = 20_000, 900_000  # sizes for small texts; publi
 _SMALL_SEARCH_STEPS, _SMALL_TRAIN_STEPS = 1_000, 2_000  # on the weights
 _LEAST_WINDOWS = 20  # an epoch
 _SMALL_RATE = 5.0  # of the weights in a search: 20, as published, makes a small normalised cell diverge
+_UNROLLED, _UNROLLED_RATE = ("unrolled", "unrolled_exact"), 1.0
 _FASTEST_LOGITS = 0.03  # learning rate of Adam on the logits
 _PUBLISHED_WINDOWS = 103  # of an epoch of the published search: 929,589 words in 256 texts, 35 a window
 
@@ -56,6 +57,15 @@ def resolve_text(first: Config, given: Mapping[str, Any], size: TextSize, keys: 
     if share < 1:
         published = Config.model_validate(layered(preset, sized))
         sized = merge(sized, _smaller(first, published, size, space, share, keys, notes))
+    if first.hypergradient.name in _UNROLLED:
+        sized = merge(
+            sized, {"weights": {"learning_rate": _UNROLLED_RATE, "final_learning_rate": _UNROLLED_RATE}}
+        )
+        notes = [note for note in notes if not note.startswith("weights.learning_rate")]
+        notes.append(
+            f"weights.learning_rate = {_UNROLLED_RATE}: the step that {first.hypergradient.name} looks ahead "
+            "is not clipped"
+        )
     phases = {*space.search, *space.train, *space.small_search, *space.small_train}
     shared = {key: value for key, value in first.space.settings().items() if key not in phases}
     sized = merge(sized, {"train": {"space": shared}})
@@ -187,7 +197,7 @@ def _problems(config: Config, space: Space, size: TextSize) -> list[str]:
             "no effect; leave it out"
         )
     searched, trained = (
-        network_features(space.builder, cast(Any, (config.text.window,)), 2, settings).choices
+        network_features(space.builder, cast(Any, (2,)), 2, settings).choices
         for settings in (config.space.settings(), config.train.space)
     )
     if all(len(candidates) < 2 for candidates in searched.values()):
