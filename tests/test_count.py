@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archgrad.architecture import Architecture
 from archgrad.choice import Pick, concrete, supernet
+from archgrad.cli import main
 from archgrad.costs import counting, stand_in
 from archgrad.costs.network_counts import NetworkCounts, count_module, count_network
 from archgrad.costs.traffic import count_traffic
@@ -28,6 +32,7 @@ from archgrad.spaces import SPACES
 from archgrad.spaces.cell import DARTS_CANDIDATES, DartsNetwork
 from archgrad.spaces.space import as_space
 from archgrad.testing.spaces import random_architecture
+from archgrad.verbs.count import count_genotype
 
 CIFAR = {"channels": 36, "cells": 20, "auxiliary": True}
 IMAGENET = {"channels": 48, "cells": 14, "auxiliary": True, "stem": "imagenet"}
@@ -227,3 +232,86 @@ def test_counting_takes_a_moment(shape: tuple[int, int, int], classes: int, name
     assert fast < 0.2
     assert fast < 0.6 * seconds(lambda: count_module(build, shape), 3)
     assert math.isfinite(fast)
+
+
+# the verb
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_the_verb_prints_one_document() -> None:
+    result = call(
+        "count", "--genotype", "DARTS_V2", "--network", "cifar", "--channels", 36, "--cells", 20, "--json"
+    )
+    assert json.loads(result.stdout) == {
+        "genotype": "DARTS_V2",
+        "source": "Liu et al. 2019, DARTS (arXiv 1806.09055)",
+        "network": "cifar",
+        "channels": 36,
+        "cells": 20,
+        "size": 32,
+        "classes": 10,
+        "parameters": 3_349_342,
+        "parameters_with_auxiliary": 3_825_768,
+        "macs": 528_359_040,
+        "traffic_bytes": 208_977_248,
+        "uncounted": [],
+        "notes": [],
+    }
+
+
+def test_the_verb_says_what_does_not_follow_from_the_code() -> None:
+    text = call("count", "--genotype", "DARTS_V2", "--network", "imagenet").stdout
+    assert "4,718,752" in text
+    assert "529.91 M" in text
+    assert "574 M" in text
+    assert "2.9 M" in call("count", "--genotype", "SNAS_mild").stdout
+
+
+def test_sizes_are_those_given() -> None:
+    smaller = count_genotype("DARTS_V1", channels=8, cells=5, classes=100, size=16)
+    genotype = published()["DARTS_V1"].genotype
+    counts, _ = both(genotype, (3, 16, 16), 100, {"channels": 8, "cells": 5, "auxiliary": True})
+    assert (smaller["parameters"], smaller["macs"]) == (counts.parameters_without_auxiliary, counts.macs)
+    assert smaller["classes"] == 100
+
+
+def test_nasbench201_and_recurrent_cells() -> None:
+    conv = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    document = count_genotype(conv)
+    assert (document["network"], document["parameters"], document["macs"]) == (
+        "nasbench201",
+        1_531_546,
+        220_119_680,
+    )
+    recurrent = json.loads(call("count", "--genotype", "RNN_DARTS_V2", "--json").stdout)
+    assert (recurrent["network"], recurrent["hidden"], recurrent["parameters"]) == ("ptb", 850, 22_960_000)
+    # the first state's matrix [2H, 2H], one [H, 2H] for each of 8 nodes, and the decoder
+    assert recurrent["macs"] == 4 * 850**2 + 8 * 2 * 850**2 + 10_000 * 850
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a run folder or a genotype"),
+        (["--genotype", "DARTS_V2", "runs/x"], "one of them"),
+        (["--genotype", "DARTS_V9"], "did you mean"),
+        (["--genotype", "DARTS_V2", "--network", "nasbench201"], "cifar or imagenet"),
+        (["--genotype", "RNN_DARTS_V1", "--cells", 3], "no cells"),
+        (["--genotype", "DARTS_V2", "--cells", 2], "cells >= 3"),
+        (["runs/nothing"], "holds no run"),
+        (["runs/nothing", "--channels", 3], "leave out --channels"),
+    ],
+)
+def test_wrong_input_to_the_verb(arguments: list[object], message: str, tmp_path: Path) -> None:
+    result = call("count", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_run_is_counted_as_it_was_derived(finished_run: Path) -> None:
+    document = json.loads(call("count", finished_run, "--json").stdout)
+    derived = json.loads((finished_run / "derivation.json").read_text("utf-8"))
+    assert (document["parameters"], document["macs"]) == (derived["parameters"], derived["macs"])
