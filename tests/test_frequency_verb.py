@@ -103,6 +103,25 @@ def test_the_saved_network_is_rebuilt_from_its_result(finished, few_digits):
     with torch.no_grad():
         found = network.eval()(x).argmax(1)
     assert float((found == few_digits.test.labels).float().mean()) == pytest.approx(result["test_accuracy"])
+    statistics = json.loads((folder / "statistics.json").read_text())
+    chosen = document["channels"]
+    assert network.standardise.mean.tolist() == pytest.approx([statistics["mean"][c] for c in chosen])
+    deviation = [statistics["deviation"][c] for c in chosen]
+    assert network.standardise.deviation.tolist() == pytest.approx(deviation)
+    assert min(deviation) > 1.5  # grey levels
+
+
+def test_the_gates_accuracy_is_that_without_noise(finished, few_digits):
+    folder, document = finished
+    result = document["gates"]
+    normalisation = Normalisation(tuple(result["mean"]), tuple(result["std"]))
+    network = FrequencyNetwork(tuple(result["shape"]), 10, normalisation, **result["settings"])
+    network.load_state_dict(read_tensors(Run(folder), "train/gates/weights.safetensors"))
+    x = few_digits.test.pixels.float() / 255
+    with torch.no_grad():
+        logits = network.eval()((x - result["mean"][0]) / result["std"][0])
+    loss = torch.nn.functional.cross_entropy(logits, few_digits.test.labels)
+    assert float(loss) == pytest.approx(result["test_loss"], rel=1e-5)
 
 
 def test_the_same_call_keeps_everything_and_settings_may_be_left_out(run, finished, few_digits):
@@ -126,7 +145,9 @@ def test_another_number_reuses_the_gates(run, finished, few_digits):
 
 def test_other_settings_are_refused_and_again_begins_anew(run, finished, few_digits):
     other = {"frequency": {"strength": 0.5}, "train": {"epochs": 1}}
-    with pytest.raises(UserError, match=r"(?s)train\.epochs: the run has 2, you gave 1.*strength") as caught:
+    with pytest.raises(
+        UserError, match=r"(?s)other settings;.*train\.epochs: the run has 2, you gave 1.*strength"
+    ) as caught:
         channels_run(run, other, keep=5, data=few_digits)
     assert "--again" in str(caught.value)
     document = channels_run(run, other, keep=2, controls=0, data=few_digits, again=True)
@@ -147,6 +168,7 @@ def test_a_stop_in_the_gates_or_after_resumes_to_the_same_numbers(finished, few_
             channels_run(folder, TINY, keep=5, controls=2, data=few_digits, progress=said)
     document = channels_run(folder, keep=5, controls=2, data=few_digits, progress=said)
     assert ("train gates", 4) in said.titles
+    assert not list(folder.glob("train/*/checkpoints/*"))
     assert timeless(document) == timeless(finished[1])
 
 
@@ -265,7 +287,10 @@ def test_the_page_and_the_figure_say_what_the_document_says(finished):
     assert titles[9] == f"grey 1,1: {document['probability'][9]:.1%}"
     frames = [r for r in figure.iter(f"{space}rect") if r.get("fill") == "none"]
     assert len(titles) == 64
-    assert len(frames) == 5
+    cells = [r for r in figure.iter(f"{space}rect") if r.find(f"{space}title") is not None]
+    assert [(float(f.get("x")) - 1.5, float(f.get("y")) - 1.5) for f in frames] == [
+        (float(cells[c].get("x")), float(cells[c].get("y"))) for c in document["channels"]
+    ]
     html = page(document)
     assert html.count("<tr") == 1 + 7
     assert "<script" not in html
