@@ -359,6 +359,8 @@ def test_a_plain_call_reads_words_from_a_zero_state() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UserError, match="unknown 'swish'; a recurrent cell has none, tanh"):
         supernet(darts_rnn, (T,), V, hidden=H, candidates=["tanh", "swish"])
+    with pytest.raises(UserError, match=r"concat: nodes of the cell, from 1 to 8; got \[3, 9\]"):
+        supernet(darts_rnn, (T,), V, hidden=H, concat=[3, 9])
     with pytest.raises(UserError, match="dropout_hidden: a probability of at least 0 and below 1; got 1"):
         supernet(darts_rnn, (T,), V, hidden=H, dropout_hidden=1.0)
 
@@ -368,10 +370,33 @@ def test_published_recurrent_cells_build(request: pytest.FixtureRequest) -> None
     if not path.exists():
         pytest.skip("no genotypes.json beside the repository")
     genotypes = json.loads(path.read_text())["rnn"]
-    for name in ("DARTS_V1", "DARTS_V2"):
-        pairs = genotypes[name]["recurrent"]
-        network = concrete(darts_rnn, cell_of(*map(list, zip(*pairs, strict=True))), (T,), V, hidden=H)
+    for name in ("DARTS_V1", "DARTS_V2", "ENAS"):
+        pairs, concat = genotypes[name]["recurrent"], genotypes[name]["concat"]
+        nodes = range(1, len(pairs) + 1)
+        chosen = {f"recurrent/{i}<-{j}": "none" for i in nodes for j in range(i)}
+        chosen |= {f"recurrent/{i}<-{j}": f for i, (f, j) in zip(nodes, pairs, strict=True)}
+        settings = {"hidden": H, "nodes": len(pairs), "concat": concat}
+        network = concrete(darts_rnn, Architecture(chosen), (T,), V, **settings)
         assert network(window().words.t()).shape == (B, T, V)
+
+
+def test_the_output_may_be_the_mean_of_some_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENAS' cell puts out its leaves."""
+    arguments = ((T,), V), {"hidden": H, "norm": False}
+    some = supernet(darts_rnn, *arguments[0], **arguments[1], concat=[2, 8]).double()
+    full = supernet(darts_rnn, *arguments[0], **arguments[1]).double()
+    full.load_state_dict(some.state_dict())
+    z = [Sample(torch.full((36, 5), 0.2, dtype=torch.float64))]
+    core = cast(RecurrentCell, model_of(full).core)
+    states: list[Tensor] = []
+    x = window()._replace(words=window().words[:1])
+    original = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda t, *a, **k: (states.extend(t), original(t, *a, **k))[1])
+    read(full, x, z)
+    nodes = [s for s in states if s.shape == (B, H)][:8]
+    found = read(some, x, z)
+    torch.testing.assert_close(found.outputs[0], (nodes[1] + nodes[7]) / 2)
+    assert core.concat == tuple(range(1, 9))
 
 
 # --- the LSTM control ------------------------------------------------------------------------------

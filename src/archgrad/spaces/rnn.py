@@ -83,9 +83,18 @@ class RecurrentCell(nn.Module):
     the batch, by one BatchNorm without scale and shift.
     """
 
-    def __init__(self, pick: Pick, hidden: int, nodes: int, candidates: Sequence[str], norm: bool):
+    def __init__(
+        self,
+        pick: Pick,
+        hidden: int,
+        nodes: int,
+        candidates: Sequence[str],
+        norm: bool,
+        concat: Sequence[int] | None = None,
+    ):
         super().__init__()
         self.hidden, self.nodes, self.candidates = hidden, nodes, tuple(candidates)
+        self.concat = tuple(range(1, nodes + 1) if concat is None else concat)
         self.state_size, self.recurrent_shape = hidden, (hidden, 2 * hidden)
         self.first = nn.Parameter(torch.empty(2 * hidden, 2 * hidden))  # of x and h
         self.matrices = nn.ParameterList(torch.empty(hidden, 2 * hidden) for _ in range(nodes))
@@ -126,7 +135,7 @@ class RecurrentCell(nn.Module):
                     s = s + constants[node - 1]
             if self.norm is not None:
                 s = self.norm(s)
-            if node:
+            if node in self.concat:
                 states.append(s)
             if node < self.nodes and fans[node].nodes:
                 for target, edge in zip(fans[node].nodes, _spread(s, mask, fans[node]), strict=True):
@@ -218,6 +227,7 @@ def darts_rnn(
     nodes: int = 8,
     candidates: Sequence[str] = RNN_CANDIDATES,
     norm: bool = False,
+    concat: Sequence[int] | None = None,
     dropout_embedding: float = 0.0,
     dropout_input: float = 0.0,
     dropout_x: float = 0.0,
@@ -235,12 +245,16 @@ def darts_rnn(
         nodes: nodes of the cell (published: 8).
         candidates: `none` and activations.
         norm: whether states are normalised over the batch (search: yes).
+        concat: the nodes whose mean is the output; None means all (ENAS' cell: its leaves).
         dropout_embedding, dropout_input, dropout_x, dropout_hidden, dropout_output, dropout_weight: see
             `Dropouts`.
 
     Raises:
-        UserError: unknown candidates, or a dropout that is no probability below 1.
+        UserError: unknown candidates, nodes in `concat` that are none, a dropout that is no probability
+            below 1.
     """
+    if concat is not None and (not concat or not all(1 <= node <= nodes for node in concat)):
+        raise UserError(f"concat: nodes of the cell, from 1 to {nodes}; got {list(concat)}")
     if unknown := [c for c in candidates if c not in ("none", *ACTIVATIONS)]:
         raise UserError(
             f"candidates: unknown {', '.join(map(repr, unknown))}; a recurrent cell has none, "
@@ -249,7 +263,8 @@ def darts_rnn(
     dropouts = Dropouts(
         dropout_embedding, dropout_input, dropout_x, dropout_hidden, dropout_output, dropout_weight
     )
-    return LanguageModel(RecurrentCell(pick, hidden, nodes, candidates, norm), classes, hidden, dropouts)
+    core = RecurrentCell(pick, hidden, nodes, candidates, norm, concat)
+    return LanguageModel(core, classes, hidden, dropouts)
 
 
 _SMALL_DROPOUTS = {"dropout_input": 0.1, "dropout_x": 0.1, "dropout_hidden": 0.1, "dropout_output": 0.2}
