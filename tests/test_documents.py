@@ -48,6 +48,7 @@ DOCUMENTS = [
         "docs/genotypes.md",
         "docs/gradients.md",
         "docs/gumbel.md",
+        "docs/spaces.md",
         "docs/language.md",
     )
 ]
