@@ -208,13 +208,13 @@ def test_the_nasbench201_supernet_is_that_of_the_definitions(cells: int) -> None
 def test_the_published_supernet_is_built_within_a_second() -> None:
     """CIFAR-10, C = 16, 8 cells: 1.930618 M weights, as the search of its authors logs it.
 
-    The best of three, as others use the machine.
+    The best of three, of the processor's seconds, as others may use the machine.
     """
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         network = supernet(DARTS.builder, (3, 32, 32), 10, **DARTS.search)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert (DARTS.search["channels"], DARTS.search["cells"]) == (16, 8)
     assert sum(p.numel() for p in network.parameters()) == 1_930_618
     assert min(seconds) < 1.0
