@@ -428,6 +428,18 @@ def test_the_lstm_equals_its_equations() -> None:
     assert not torch.equal(dropped.logits, found.logits)
 
 
+def test_the_lstm_drops_entries_of_its_recurrent_matrix_only() -> None:
+    with seeded_modules(3):
+        model = LanguageModel(LstmCore(H), V, H, Dropouts(weight=0.4)).double()
+    core = cast(LstmCore, model.core)
+    x = Window(window().words, torch.zeros(B, 2 * H, dtype=torch.float64))
+    found = read(model, x._replace(generator=generator(1)))
+    mask = (torch.rand(4 * H, H, generator=generator(1)) < 0.6).double() / 0.6
+    with torch.no_grad():
+        core.lstm.weight_hh_l0.mul_(mask)
+    torch.testing.assert_close(found.logits, read(model, x).logits)
+
+
 @pytest.mark.parametrize(("vocabulary", "wanted"), [(10_000, 22_960_000), (500, 60_000)])
 def test_the_lstm_has_about_the_wanted_parameters(vocabulary: int, wanted: int) -> None:
     hidden = lstm_size(vocabulary, wanted)
