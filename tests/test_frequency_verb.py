@@ -298,15 +298,20 @@ def test_the_page_and_the_figure_say_what_the_document_says(finished):
     assert "<b>x" not in hostile
 
 
-def test_the_verdict_is_honest(finished):
+def test_the_verdict_is_honest():
     def of(selected, random, low):
         rows = [{"kind": "random", "test_accuracy": r} for r in random]
         controls = [*rows, {"kind": "lowest", "test_accuracy": low}] if rows else []
-        return verdict({"selected": {"test_accuracy": selected}, "controls": controls})
+        return verdict({"selected": {"test_accuracy": selected, "test_images": 10_000}, "controls": controls})
 
-    assert of(0.9, [0.5, 0.51], 0.6).startswith("the selection beat its controls: 90.00%")
-    assert "did not clearly" in of(0.9, [0.5, 0.51], 0.95)
-    assert "did NOT" in of(0.4, [0.5, 0.51], 0.6)
+    assert of(0.9, [0.5, 0.51], 0.6).startswith("the selection beat random subsets and is above the lowest")
+    assert "beat random subsets and is level with" in of(0.5567, [0.5096, 0.4783], 0.5533)
+    assert "beat random subsets and is BELOW" in of(0.9, [0.5, 0.51], 0.95)
+    assert "did not clearly beat random subsets" in of(0.52, [0.5, 0.51], 0.6)
+    assert "did NOT beat random subsets" in of(0.4, [0.5, 0.51], 0.6)
+    # two accuracies of 50 % on 10,000 images: the error of their difference is 0.71 points
+    assert "level" in of(0.514, [0.3], 0.5)
+    assert "above" in of(0.5145, [0.3], 0.5)
     assert "no controls" in of(0.4, [], 0)
 
 

@@ -5,6 +5,7 @@ All of them read the document of `archgrad.verbs.channels_run`, never live objec
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -26,7 +27,9 @@ _FAIR = (
 _SAFE = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 )
-_OWN_STYLE = ".numbers td.left, .numbers thead th.left { text-align: left; white-space: normal; }"
+_OWN_STYLE = (
+    ".numbers td.left, .numbers thead th.left { text-align: left; white-space: normal; min-width: 13em; }"
+)
 _KINDS = {
     "selected": "the channels that the gates kept",
     "random": "as many channels at random",
@@ -38,22 +41,29 @@ _KINDS = {
 
 
 def verdict(document: Mapping[str, Any]) -> str:
-    """One sentence: how the selected channels stand to random ones and to the lowest frequencies."""
+    """One sentence: how the selected channels stand to random ones and to the lowest frequencies.
+
+    Random subsets are compared as in `archgrad.summary.compare`. Of the lowest frequencies there is one
+    network, so "level" is a difference within twice the standard error that the number of test images leaves;
+    that another training would have come out otherwise is not in it.
+    """
     selected, controls = document["selected"]["test_accuracy"], document["controls"]
     random = [c["test_accuracy"] for c in controls if c["kind"] == "random"]
     if not random:
         return "no controls were trained: add --controls N to see whether the selection was worth it"
     (low,) = (c["test_accuracy"] for c in controls if c["kind"] == "lowest")
-    outcome = compare(selected, random, [low]).outcome
-    words = {
-        "beaten": "the selection beat its controls",
-        "unclear": "the selection did not clearly beat its controls",
-        "lost": "the selection did NOT beat its controls",
-    }[outcome]
+    to_random = {
+        "beaten": "beat random subsets",
+        "unclear": "did not clearly beat random subsets",
+        "lost": "did NOT beat random subsets",
+    }[compare(selected, random).outcome]
+    variance = selected * (1 - selected) + low * (1 - low)
+    error = math.sqrt(variance / document["selected"]["test_images"])
+    to_low = "level with" if abs(selected - low) <= 2 * error else "above" if selected > low else "BELOW"
     spread = f" ± {statistics.stdev(random):.2%}" if len(random) > 1 else ""
     return (
-        f"{words}: {selected:.2%} against {statistics.mean(random):.2%}{spread} of {len(random)} random "
-        f"subset(s) and {low:.2%} of the lowest frequencies"
+        f"the selection {to_random} and is {to_low} the lowest frequencies: {selected:.2%} against "
+        f"{statistics.mean(random):.2%}{spread} of {len(random)} random subset(s) and {low:.2%}"
     )
 
 
