@@ -90,6 +90,7 @@ def search(
     """
     from archgrad.config_layers import merge, read
     from archgrad.config_layers import overrides as parse
+    from archgrad.summary import searched_text
     from archgrad.verbs import search_run
 
     given = merge(
@@ -116,15 +117,15 @@ def search(
     _result(
         document,
         as_json,
-        f"searched {len(lines)} epochs in {document['seconds']:.0f} s: accuracy of the supernet on the "
-        f"validation part {last['valid_accuracy']:.1%}, mean entropy {last['entropy_mean']:.3f} nats\n"
+        f"searched {len(lines)} epochs in {document['seconds']:.0f} s: "
+        f"{searched_text(last, text='text' in run.read_config())}\n"
         f"next: archgrad derive {run.folder}",
     )
 
 
 @main.command()
 @RUN
-@click.option("--rule", help="argmax, darts or snas; default: the method's and the space's.")
+@click.option("--rule", help="argmax, darts, snas or rnn; default: the method's and the space's.")
 @click.option("--best", is_flag=True, help="From the logits of the best epoch, not of the last.")
 @AS_JSON
 def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
@@ -158,7 +159,7 @@ def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
     "--controls",
     type=click.IntRange(min=0),
     default=0,
-    help="Also train N random architectures and a ResNet.",
+    help="Also train N random architectures and a ResNet, on a text an LSTM.",
 )
 @click.option("--again", is_flag=True, help="Train anew what is trained already.")
 @click.option("--inherit", is_flag=True, help="Begin with the supernet's weights, at the size of the search.")

@@ -7,6 +7,23 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+_LARGEST_LOSS = 700.0  # nats; exp of more is no number
+
+
+def searched_text(line: Mapping[str, Any], text: bool) -> str:
+    """How a search ended, of the last line of ``metrics.jsonl``; text: whether it read one.
+
+    >>> searched_text({"valid_accuracy": 0.5, "entropy_mean": 1.25, "valid_loss": 0.0}, text=True)
+    'accuracy of the supernet on the validation part 50.0% (perplexity 1.0), mean entropy 1.250 nats'
+    """
+    loss = line["valid_loss"]
+    known = text and loss is not None and loss < _LARGEST_LOSS
+    perplexity = f" (perplexity {math.exp(loss):.1f})" if known else ""
+    return (
+        f"accuracy of the supernet on the validation part {line['valid_accuracy']:.1%}{perplexity}, "
+        f"mean entropy {line['entropy_mean']:.3f} nats"
+    )
+
 
 def trained_table(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -> str:
     """A line per network, mean and spread of the random controls, and whether the search beat them.
