@@ -315,3 +315,23 @@ def test_a_run_is_counted_as_it_was_derived(finished_run: Path) -> None:
     document = json.loads(call("count", finished_run, "--json").stdout)
     derived = json.loads((finished_run / "derivation.json").read_text("utf-8"))
     assert (document["parameters"], document["macs"]) == (derived["parameters"], derived["macs"])
+
+
+def of_ones_own(c_in: int, c_out: int) -> nn.Module:
+    """A candidate that archgrad knows nothing of."""
+    return nn.Conv2d(c_in, c_out, 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "known"),
+    [
+        (partial(OPS["nor_conv_1x1"], 2, 2, 1), True),
+        (partial(of_ones_own, 2, 2), False),
+        (partial(OPS["nor_conv_1x1"], 2, 2, stride="mine:stride"), False),
+        (lambda: nn.Conv2d(2, 2, 1), False),
+    ],
+)
+def test_only_candidates_of_archgrads_own_functions_are_kept(
+    build: Callable[[], nn.Module], known: bool
+) -> None:
+    assert (stand_in._recipe(build) is not None) == known
