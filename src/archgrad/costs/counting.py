@@ -7,8 +7,9 @@ real tensors (it reads a value, say) is run on the CPU instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -90,6 +91,17 @@ def _convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
     return x.new_zeros(x.shape[0], module.out_channels, *after)
 
 
+def _pool(module: nn.MaxPool2d | nn.AvgPool2d, x: Tensor) -> Tensor:
+    kernel, stride, pad = module.kernel_size, module.stride, module.padding
+    after = []
+    if isinstance(kernel, int) and isinstance(stride, int) and isinstance(pad, int) and x.dim() == 4:
+        after = [(n + 2 * pad - kernel) // stride + 1 for n in x.shape[2:]]
+    if not after or min(after) < 1 or module.ceil_mode or getattr(module, "dilation", 1) != 1:
+        y: Tensor = type(module).forward(module, x)  # type: ignore[arg-type]
+        return y
+    return x.new_zeros(*x.shape[:2], *after)
+
+
 def _map(module: nn.Linear, x: Tensor) -> Tensor:
     if x.shape[-1] != module.in_features:
         raise RuntimeError(f"a linear layer of {module.in_features} features cannot take {tuple(x.shape)}")
@@ -101,7 +113,13 @@ KEEP_SHAPE = (nn.ReLU, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 """Modules whose output has their input's shape; in a dry run on meta they hand it on."""
 _KEEPING = dict.fromkeys(KEEP_SHAPE, _keep)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # they compute nothing themselves
-_SHAPING = {**_KEEPING, nn.Conv2d: _convolve, nn.Linear: _map}
+_SHAPING = {
+    **_KEEPING,
+    nn.Conv2d: _convolve,
+    nn.Linear: _map,
+    nn.MaxPool2d: _pool,
+    nn.AvgPool2d: _pool,
+}
 
 
 def dry_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
@@ -114,7 +132,7 @@ def dry_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
 
     The global random state is left as it was.
     """
-    with seeded_modules(0), torch.no_grad():
+    with seeded_modules(0), torch.no_grad(), _no_collection():
         try:
             with torch.device("meta"):
                 return _run(build(), shape, _KEEPING)
@@ -133,10 +151,22 @@ def light_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
     Raises:
         RuntimeError: the network has other layers, or does not run so.
     """
-    with seeded_modules(0), torch.no_grad():
+    with seeded_modules(0), torch.no_grad(), _no_collection():
         with torch.device("meta"):
             network = build()
         return _run(network, shape, _SHAPING)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for garbage: thousands of small objects set it off, and it takes longer than the run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _run(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, Any]) -> DryRun:
