@@ -297,8 +297,11 @@ def test_training_beside_controls_and_its_report(tmp_path: Path) -> None:
     shown = trained_table(trained.derived, trained.controls)
     assert f"perplexity {trained.derived['test_perplexity']:.2f} against" in shown
     assert "of 2 random cell(s), best control" in shown
-    with pytest.raises(UserError, match="recurrent network, and those cannot be exported yet"):
-        export_run(tmp_path / "run")
+    exported = export_run(tmp_path / "run", data=data)
+    assert exported.onnx.largest_difference < 1e-5
+    assert exported.standalone.largest_difference < 1e-5
+    with pytest.raises(UserError, match="the data differ"):
+        export_run(tmp_path / "run", data=little(seed=4))
 
 
 @pytest.mark.parametrize("at", [2, 25])

@@ -89,7 +89,7 @@ def export_onnx(
 def _convert(network: nn.Module, example: Tensor) -> tuple[bytes, int]:
     """The ONNX file for a network in evaluation mode, and its operator set version."""
     # An example batch of 1 would be taken for a constant, hence at least two images.
-    with _quiet():
+    with quiet():
         program: Any = torch.onnx.export(
             network,
             (example,),
@@ -101,12 +101,12 @@ def _convert(network: nn.Module, example: Tensor) -> tuple[bytes, int]:
             verbose=False,
         )
         model = program.model_proto
-    _strip_metadata(model)
+    strip_metadata(model)
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     return model.SerializeToString(), opset
 
 
-def _strip_metadata(model: Any) -> None:
+def strip_metadata(model: Any) -> None:
     """Drop the exporter's notes: stack traces, with the paths of this machine, on every node."""
     graphs = [model.graph, *model.functions]
     for graph in graphs:
@@ -139,7 +139,7 @@ def _largest_difference(data: bytes, network: nn.Module, images: Tensor, expecte
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's remarks on its own internals (torchvision missing, deprecated calls)."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

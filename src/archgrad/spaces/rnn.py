@@ -32,16 +32,16 @@ class Activation(nn.Module):
     """A candidate of an edge, as a unit vector: what the choice mixes is then the weights themselves.
 
     The matrix product belongs to the node and not to the candidate, so it is done for all edges out of a
-    state at once, in `RecurrentCell`, and that needs every edge's weights. `asked` notes who was run.
+    state at once, in `RecurrentCell`, and that needs every edge's weights. `ran` notes that it was called.
     """
 
-    def __init__(self, index: int, asked: list[int]):
+    def __init__(self, index: int):
         super().__init__()
-        self.index, self.asked = index, asked
+        self.index, self.ran = index, False
 
     def forward(self, units: Tensor) -> Tensor:
         """The unit matrix [K+1, K+1] -> its row of this candidate [K+1]."""
-        self.asked.append(self.index)
+        self.ran = True
         return units[self.index]
 
 
@@ -50,14 +50,17 @@ class Edge(nn.Module):
 
     def __init__(self, pick: Pick, name: str, candidates: Sequence[str]):
         super().__init__()
-        self.asked: list[int] = []
-        self.choice = pick(name, {c: partial(Activation, k, self.asked) for k, c in enumerate(candidates)})
+        self.choice = pick(name, {c: partial(Activation, k) for k, c in enumerate(candidates)})
 
     def weights(self, units: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """(z [K+1], the candidates that run); the last of z is what candidates that do not run add."""
-        self.asked.clear()
+        if isinstance(self.choice, Activation):  # the only one
+            return units[self.choice.index], (self.choice.index,)
+        candidates = [module for module in self.choice.modules() if isinstance(module, Activation)]
+        for candidate in candidates:
+            candidate.ran = False
         z: Tensor = self.choice(units)
-        return z, tuple(self.asked)
+        return z, tuple(candidate.index for candidate in candidates if candidate.ran)
 
 
 class Fan(NamedTuple):
@@ -199,7 +202,7 @@ class RecurrentCell(nn.Module):
 
 def _spread(s: Tensor, mask: Tensor | None, fan: Fan) -> tuple[Tensor, ...]:
     """What a state [B, H] adds to each of the fan's nodes: n times [B, H], of one matrix product."""
-    both = (times(s, mask) @ fan.matrix).view(len(s), len(fan.nodes), -1)
+    both = (times(s, mask) @ fan.matrix).view(s.shape[0], len(fan.nodes), -1)
     gates, h = both.to(s.dtype).chunk(2, dim=2)
     parts = []
     for names, first, last in fan.runs:
