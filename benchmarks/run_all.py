@@ -18,6 +18,10 @@ JOBS: list[list[str]] = [
     ["lab_speed.py"],
     ["gumbel_figures.py"],
     ["sampler_overhead.py"],
+    ["genotype_counts.py"],
+    ["rnn_speed.py"],
+    ["wikitext2.py"],
+    ["channel_selection.py", "--data", "cifar10"],
     ["straight_through.py"],
     ["loop_overhead.py"],
     ["layout_precision.py"],
@@ -38,7 +42,7 @@ JOBS: list[list[str]] = [
 
 def main() -> None:
     for job in JOBS:
-        if set(job) & {"cifar10", "fashion-mnist"} and "ARCHGRAD_DATA" not in os.environ:
+        if set(job) & {"cifar10", "fashion-mnist", "wikitext2.py"} and "ARCHGRAD_DATA" not in os.environ:
             print(f"left out, as ARCHGRAD_DATA is not set: {' '.join(job)}")
             continue
         print(f"== {' '.join(job)}", flush=True)

@@ -45,6 +45,7 @@ DOCUMENTS = [
         "docs/architecture.md",
         "docs/choosing.md",
         "docs/extending.md",
+        "docs/frequency.md",
         "docs/genotypes.md",
         "docs/gradients.md",
         "docs/gumbel.md",
@@ -53,7 +54,7 @@ DOCUMENTS = [
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
-FEW = {"search": ["search.epochs=1"], "train": ["train.epochs=1"]}
+FEW = {"search": ["search.epochs=1"], "train": ["train.epochs=1"], "channels": ["train.epochs=1"]}
 OTHER_COMMANDS = {"git", "cd", "pip"}  # shown for installation; `make`, `python` and `archgrad` are checked
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -150,11 +151,11 @@ class Session:
         genotype = "--genotype" in arguments  # nothing is searched before it
         if verb == "search" or (verb == "train" and genotype):
             self.runs.add(str(option(arguments, "--run")))
-        elif not genotype and verb not in ("list", "demo", "lab"):
+        elif not genotype and verb not in ("list", "demo", "lab", "channels"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
         if verb == "demo" or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
-        elif verb in ("list", "search", "lab") or genotype or Path(arguments[0]).exists():
+        elif verb in ("list", "search", "lab", "channels") or genotype or Path(arguments[0]).exists():
             few = [] if "--resume" in arguments else FEW.get(verb, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
@@ -314,7 +315,11 @@ def test_what_is_named_exists(document, sessions, tmp_path_factory):
         "genotype.json",
         "lab.json",
         "lab.html",
-    }  # by `make setup`, `archgrad train --genotype` and `archgrad lab`
+        "statistics.json",
+        "selection-<n>.json",
+        "selection-<n>.svg",
+        "selection-<n>.html",
+    }  # by `make setup`, `archgrad train --genotype`, `archgrad lab` and `archgrad channels`
     written = {block.file for block in blocks(document) if block.file} | made
     wrong = []
     for text in spans(prose(document)):

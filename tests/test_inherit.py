@@ -10,7 +10,7 @@ import torch
 from archgrad.architecture import Architecture
 from archgrad.choice import concrete, supernet
 from archgrad.errors import UserError
-from archgrad.inherit import inherit
+from archgrad.inheritance import inherit
 from archgrad.spaces import SPACES
 from archgrad.verbs import derive_run, export_run, search_run, train_run
 

@@ -17,7 +17,7 @@ _PUBLIC = {
     "Supernet": "archgrad.choice",
     "concrete": "archgrad.choice",
     "supernet": "archgrad.choice",
-    "inherit": "archgrad.inherit",
+    "inherit": "archgrad.inheritance",
     "Space": "archgrad.spaces.space",
     "load": "archgrad.datasets.loading",
     "from_torch": "archgrad.datasets.loading",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from archgrad.choice import supernet as supernet
     from archgrad.errors import UserError as UserError
     from archgrad.errors import WorkError as WorkError
-    from archgrad.inherit import inherit as inherit
+    from archgrad.inheritance import inherit as inherit
     from archgrad.spaces.space import Space as Space
 
 

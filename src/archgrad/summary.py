@@ -64,7 +64,7 @@ def verdict(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -
         [_quality(c) for c in controls if (c["kind"] == "random") == wanted] for wanted in (True, False)
     )
     if not random:
-        return "no controls were trained: add --controls N to see whether the search was worth it"
+        return "no controls were trained: add --controls N to compare with random architectures"
     comparison = compare(_quality(derived), random, others)
     if text:  # exp of the mean loss is the geometric mean of the perplexities
         mean, best = math.exp(-statistics.mean(random)), math.exp(-max(random + others))

@@ -6,7 +6,7 @@ Each ``check_…`` raises `BrokenLaw`, an AssertionError that names the law and 
     check_sampler(MySampler())
 """
 
-from archgrad.inherit import inherit
+from archgrad.inheritance import inherit
 from archgrad.testing.hypergradients import check_hypergradient, check_order
 from archgrad.testing.landscapes import check_landscape
 from archgrad.testing.law import BrokenLaw

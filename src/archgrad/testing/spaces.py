@@ -15,7 +15,7 @@ from archgrad.architecture import Architecture
 from archgrad.architecture_warnings import NONE
 from archgrad.choice import Group, Sample, Supernet, concrete, supernet
 from archgrad.errors import UserError
-from archgrad.inherit import inherit, inherited, leading
+from archgrad.inheritance import inherit, inherited, leading
 from archgrad.randomness import seeded_modules
 from archgrad.spaces.space import Shape, as_space
 from archgrad.testing.law import BrokenLaw, require, require_close

@@ -18,7 +18,7 @@ from archgrad.datasets.images import ImageData
 from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
 from archgrad.errors import ConfigError, Stopped, UserError, WorkError
-from archgrad.inherit import inherit as inherit_weights
+from archgrad.inheritance import inherit as inherit_weights
 from archgrad.network_features import network_features
 from archgrad.parts import Parts, differences, load_data
 from archgrad.progress import Progress, Shown, Silent
