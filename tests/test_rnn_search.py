@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from archgrad.choice import Sample, Supernet, supernet
+from archgrad.choice import Sample, Supernet, concrete, supernet
 from archgrad.datasets.text import TextData, numbered
 from archgrad.errors import ConfigError, Stopped, UserError, WorkError
 from archgrad.hypergradients import HYPERGRADIENTS
@@ -302,6 +303,36 @@ def test_training_beside_controls_and_its_report(tmp_path: Path) -> None:
     assert exported.standalone.largest_difference < 1e-5
     with pytest.raises(UserError, match="the data differ"):
         export_run(tmp_path / "run", data=little(seed=4))
+
+
+def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
+    data = little()
+    settings = {**TINY, "train": {**TINY["train"], "epochs": 8, "learning_rate": 60.0, "clip": 1.0}}
+    run = search_run({**settings, "method": "random"}, tmp_path / "run", data=data)
+    architecture = derive_run(tmp_path / "run").architecture
+    result = train_run(tmp_path / "run", data=data).derived
+    losses = [line["valid_loss"] for line in run.read_lines("train/derived/metrics.jsonl")]
+    assert min(losses[:-1]) < losses[-1]  # else this says nothing
+    network = concrete(darts_rnn, architecture, (T,), len(data.vocabulary), hidden=H, nodes=3)
+    network.load_state_dict(load_file(tmp_path / "run/train/derived/weights.safetensors"))
+    found = evaluate_language(cast(LanguageModel, network), data.valid, T)
+    assert found.loss == pytest.approx(min(losses))
+    assert result["valid_loss"] == min(losses)
+    tested = evaluate_language(cast(LanguageModel, network), data.test, T)
+    assert result["test_loss"] == pytest.approx(tested.loss)
+
+
+def test_a_lower_perplexity_is_better() -> None:
+    def result(kind: str, loss: float) -> dict[str, Any]:
+        numbers = {"test_loss": loss, "test_perplexity": math.exp(loss), "valid_perplexity": 1.0}
+        return {"name": kind, "kind": kind, "parameters": 9, "macs": 9, "seconds": 1.0, **numbers}
+
+    controls = [result("random", 5.0), result("random", 5.02), result("lstm", 4.95)]
+    shown = trained_table(result("derived", 4.5), controls)
+    assert "the search beat its controls: perplexity 90.02 against 149.90 ×/÷ 1.014 of 2" in shown
+    assert "best control 141.17" in shown
+    assert "did NOT beat" in trained_table(result("derived", 5.5), controls)
+    assert "did not clearly beat" in trained_table(result("derived", 4.96), controls)
 
 
 @pytest.mark.parametrize("at", [2, 25])
