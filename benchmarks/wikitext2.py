@@ -31,8 +31,8 @@ else:
 
 SETTINGS: dict[str, Any] = {
     "space": {"name": "darts_rnn", "hidden": 96},
-    "search": {"batch_size": 32, "epochs": 8, "warmup_epochs": 2},
-    "train": {"batch_size": 32, "epochs": 10, "space": {"hidden": 96}},
+    "search": {"batch_size": 32, "epochs": 4, "warmup_epochs": 1},
+    "train": {"batch_size": 32, "epochs": 8, "space": {"hidden": 96}},
 }
 
 
