@@ -378,14 +378,14 @@ SPACES = {
 def test_a_width_is_counted_as_it_is_built() -> None:
     settings = {"channels": 4, "stages": [[16, 2, 1], [24, 1, 2]], "reductions": 1, "widths": [0.5, 0.75, 1]}
     groups = supernet(MobileNetwork, (3, 16, 16), 3, **settings).groups
+    table = cost_table("macs", MobileNetwork, (3, 16, 16), 3, settings)
     for seed in range(4):
         architecture = random_architecture(groups, generator(seed))
         found = count_network(MobileNetwork, architecture, (3, 16, 16), 3, settings)
         built = concrete(MobileNetwork, architecture, (3, 16, 16), 3, **settings)
         assert found.parameters == sum(p.numel() for p in built.parameters())
         assert found.macs == count_module(lambda built=built: built, (3, 16, 16)).macs
-    with pytest.raises(UserError, match="stands inside candidate"):
-        cost_table("macs", MobileNetwork, (3, 16, 16), 3, settings)
+        assert table.of(architecture) == found.macs
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -396,10 +396,10 @@ def test_the_networks_of_the_examples_are_what_they_derive(name: str) -> None:
     check_space(space, shape, 3, search=settings, train=settings, architectures=2)
 
 
-def test_what_the_expected_cost_cannot_be_is_refused() -> None:
-    """A depth shares its blocks, so its cost is no sum over choices."""
-    with pytest.raises(UserError):
-        cost_table("macs", row, (5,), 3)
+def test_the_expected_cost_of_a_depth_bills_shared_blocks_once() -> None:
+    table = cost_table("macs", row, (5,), 3)
+    for architecture in uniform_architectures(table.choices):
+        assert table.of(architecture) == count_network(row, architecture, (5,), 3).macs
 
 
 def run(folder: Path, name: str) -> str:

@@ -42,12 +42,15 @@ class Call(NamedTuple):
     multiplications: names of the matrix products and convolutions that the module ran itself, outside
         its submodules.
     handed_on: whether the result is one of the tensors passed.
+    constant: whether the module made tensors, and none of them from the values of others (the candidate
+        `none`): it ran operations such as ``new_zeros`` and no other, its submodules too.
     """
 
     inputs: tuple[torch.Size, ...]
     output: torch.Size | None
     multiplications: tuple[str, ...]
     handed_on: bool = False
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +66,6 @@ class DryRun:
     network: nn.Module
     calls: dict[nn.Module, list[Call]] = field(repr=False)
     training_only: frozenset[nn.Module] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A unit, and ``count(part, run)``: the cost of some of the modules of a network.
-
-    `part` holds each of its modules once, submodules included, so `count` looks at what a module has
-    or does itself, not at its children. The cost of two parts together must be the sum of theirs.
-    """
-
-    unit: str
-    count: Callable[[Iterable[nn.Module], DryRun], Count]
 
 
 def _keep(module: nn.Module, x: Tensor) -> Tensor:
@@ -169,6 +160,37 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+@dataclass(frozen=True)
+class Cost:
+    """A unit, and ``count(part, run)``: the cost of some of the modules of a network.
+
+    `part` holds each of its modules once, submodules included, so `count` looks at what a module has
+    or does itself, not at its children. The cost of two parts together must be the sum of theirs.
+
+    unit: of the cost.
+    count: see above.
+    run: ``(build, shape) -> DryRun``, what `count` counts from.
+    bound: whether the parts of a supernet may cost more than those of the networks that it derives. Its table
+        is an upper bound then, and equal for other costs.
+    """
+
+    unit: str
+    count: Callable[[Iterable[nn.Module], DryRun], Count]
+    run: Callable[[Callable[[], nn.Module], tuple[int, ...]], DryRun] = dry_run
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class TabledCost:
+    """A cost that is no sum over modules: ``table(builder, shape, classes, settings)`` makes its `CostTable`.
+
+    The table has name and unit of its own.
+    """
+
+    unit: str
+    table: Callable[[Callable[..., nn.Module], tuple[int, ...], int, Mapping[str, Any]], Any]
+
+
 def _run(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, Any]) -> DryRun:
     recorder = _Recorder()
     # by way of __dict__, as setting an attribute of a module takes longer than calling it
@@ -177,7 +199,7 @@ def _run(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, An
     for module in modules:
         if type(module) in stand_ins:
             module.__dict__["forward"] = partial(stand_ins[type(module)], module)
-        recorder.watch(module)
+        recorder.watch(module, type(module) not in stand_ins)
     try:
         with recorder:
             _forward(network.eval(), torch.zeros(1, *shape))
@@ -240,16 +262,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: dict[nn.Module, list[Call]] = {}
         self.ended = False
         self.stack: list[list[str]] = []  # multiplications of the modules being run, outermost first
-        self.ended = False
+        self.made, self.read = 0, 0  # operations so far that make tensors of no values, and all others
 
-    def watch(self, module: nn.Module) -> None:
-        """Note the calls of `module` until `ended`. Hooks would do, but take several times as long."""
+    def watch(self, module: nn.Module, itself: bool = True) -> None:
+        """Note the calls of `module` until `ended`. Hooks would do, but take several times as long.
+
+        itself: whether its own code runs, and no stand-in.
+        """
         forward = module.forward
 
         def watched(*inputs: Any, **named: Any) -> Any:
             if self.ended:
                 return forward(*inputs, **named)
             self.stack.append([])
+            made, read = self.made, self.read
             output: Any = None
             try:
                 output = forward(*inputs, **named)
@@ -262,7 +288,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     shapes = tuple(x.shape for x in tensors)
                     handed_on = any(x is output for x in tensors)
                 result = output.shape if isinstance(output, Tensor) else None
-                call = Call(shapes, result, tuple(self.stack.pop()), handed_on)
+                constant = itself and self.made > made and self.read == read
+                call = Call(shapes, result, tuple(self.stack.pop()), handed_on, constant)
                 self.calls.setdefault(module, []).append(call)
             return output
 
@@ -272,9 +299,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
+        if name in VALUELESS:
+            self.made += 1
+        else:
+            self.read += 1
         if self.stack and name in _multiplications():
             self.stack[-1].append(name)
         return func(*args, **(kwargs or {}))
+
+
+VALUELESS = frozenset(
+    f"{prefix}{what}{suffix}"
+    for what in ("zeros", "ones", "full")  # what `empty` makes is written to by something else
+    for prefix, suffix in (("", ""), ("new_", ""), ("", "_like"))
+)
+"""Operations whose result does not depend on the values of their arguments."""
 
 
 @cache

@@ -2,9 +2,10 @@
 
 Every layer reads its inputs and its parameters and writes its output, 4 bytes each, and nothing stays in a
 cache between two layers. A layer is a module without submodules, or with parameters of its own. One that
-hands its input on (identity, drop path in evaluation) or only looks at it in another shape moves nothing;
-what a module computes outside layers (additions and concatenations in a cell) is left out. So the number
-compares networks; what a device moves depends on what it fuses.
+hands its input on (identity, drop path in evaluation), only looks at it in another shape, or gives the same
+whatever its input is (`none`) moves nothing; what a module computes outside layers (additions and
+concatenations in a cell) is left out. So the number compares networks; what a device moves depends on what it
+fuses.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def count_traffic(part: Iterable[nn.Module], run: DryRun) -> Count:
             continue
         for call in run.calls.get(module, []):
             if call.handed_on and not getattr(module, "inplace", False) and type(module) not in KEEP_SHAPE:
+                continue
+            if call.constant and not owned and type(module) not in KEEP_SHAPE:
                 continue
             written = 0 if call.output is None else call.output.numel()
             elements += owned + written + sum(shape.numel() for shape in call.inputs)
