@@ -95,7 +95,7 @@ def test_export_report_count_and_draw_work_on_it(trained: Path, tmp_path: Path) 
 
 def test_training_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle and called again, the network is the one of a run that nobody stopped."""
-    from archgrad.verbs import train as verb
+    from archgrad.verbs import saved_training as verb
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     given = ["train", "--genotype", "DARTS_V1"]

@@ -124,7 +124,7 @@ def test_an_interrupted_again_leaves_no_old_result_behind(run, few_digits, monke
         raise WorkError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr("archgrad.verbs.train.train", fail)
+        patch.setattr("archgrad.verbs.saved_training.train", fail)
         with pytest.raises(WorkError, match="power cut"):
             train_run(run, {"train": {"epochs": 3}}, data=few_digits, again=True)
     assert not (run / "train/derived/result.json").exists()

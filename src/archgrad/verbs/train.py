@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +16,14 @@ from archgrad.costs.network_counts import NetworkCounts, count_module
 from archgrad.datasets.images import ImageData
 from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
-from archgrad.errors import ConfigError, Stopped, UserError, WorkError
+from archgrad.errors import ConfigError, UserError
 from archgrad.inheritance import inherit as inherit_weights
 from archgrad.network_features import network_features
-from archgrad.parts import Parts, differences, load_data
-from archgrad.progress import Progress, Shown, Silent
-from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
+from archgrad.parts import Parts, load_data
+from archgrad.progress import Progress, Silent
+from archgrad.runs import Run
 from archgrad.spaces.residual import ResidualNetwork, residual_size
-from archgrad.train import TrainState, TrainStep, evaluate, train
+from archgrad.train import TrainState, evaluate
 from archgrad.verbs.contents import (
     check_same_data,
     load_network,
@@ -33,6 +32,7 @@ from archgrad.verbs.contents import (
     read_groups,
     write_tensors,
 )
+from archgrad.verbs.saved_training import SavedTraining
 
 
 class Trained(NamedTuple):
@@ -150,7 +150,7 @@ def _train_one(
     run: Run, parts: Parts, candidate: _Candidate, again: bool, progress: Progress
 ) -> dict[str, Any]:
     """Train one network, or go on with it, or return its result if it is there already."""
-    config, name, place = parts.config, candidate.name, f"train/{candidate.name}"
+    config, name = parts.config, candidate.name
     identity = {
         "train": config.train.model_dump(mode="json"),
         "precision": config.device.precision,
@@ -158,41 +158,22 @@ def _train_one(
         "space": dict(candidate.settings),
         **({"inherit": True} if candidate.prepare else {}),
     }
+    saved = SavedTraining(run, name, identity, f"archgrad train {run.folder} …")
     if again:
-        _forget(run, place)
-    if run.exists(f"{place}/settings.json"):
-        changed = differences(run.read_json(f"{place}/settings.json"), identity)
-        if changed:
-            raise UserError(
-                f"{run.path(place)} holds a network trained otherwise; --again trains it anew:\n"
-                + "\n".join(f"  - {line}" for line in changed[:8])
-            )
-        if run.exists(f"{place}/result.json"):
-            progress.say(f"{name}: trained already, result kept (--again trains anew)")
-            kept: dict[str, Any] = run.read_json(f"{place}/result.json")
-            return kept
+        saved.forget()
+    if (kept := saved.result()) is not None:
+        progress.say(f"{name}: trained already, result kept (--again trains anew)")
+        return kept
     counts = count_module(candidate.build, parts.data.shape)
     network = parts.built(candidate.build, name)
     if candidate.prepare:
         candidate.prepare(network)
     state = TrainState(parts.train_optimizer(network))
-    checkpoint, warnings = run.load_checkpoint(f"{place}/checkpoints")
-    for warning in warnings:
-        progress.say(f"warning: {warning}")
-        run.log(f"warning: {warning}")
-    if checkpoint is not None:
-        with run.reading(f"{place}/checkpoints"):
-            load_network(network, checkpoint["network"], f"the newest checkpoint of {name}")
-            state.load_state_dict(checkpoint["train"])
-        progress.say(f"{name}: resuming at epoch {state.epoch + 1}, step {state.step}")
-    run.write_json(f"{place}/settings.json", identity)
-    run.cut_lines(f"{place}/metrics.jsonl", state.epoch)
-    _train_on(run, parts, candidate, network, state, progress)
-    result = _result(run, parts, candidate, network, counts)
-    write_tensors(run, f"{place}/weights.safetensors", network.state_dict())
-    run.write_json(f"{place}/result.json", result)
-    run.delete(f"{place}/checkpoints/step-*")
-    run.log(f"trained {name}: test accuracy {result['test_accuracy']:.4f}")
+    batches, plan = parts.train_batches(name), parts.train_plan()
+    lines = saved.train(network, state, batches, plan, parts.streams, progress)
+    result = _result(parts, candidate, network, counts, lines)
+    write_tensors(run, saved.weights, network.state_dict())
+    saved.finish(result)
     return result
 
 
@@ -213,66 +194,16 @@ def _trained_supernet(run: Run, parts: Parts) -> Supernet:
     return network
 
 
-def _forget(run: Run, place: str) -> None:
-    """Remove a network trained before. The result first: without it nothing counts as trained."""
-    for file in (
-        "result.json",
-        "weights.safetensors",
-        "checkpoints/step-*",
-        "metrics.jsonl",
-        "settings.json",
-    ):
-        run.delete(f"{place}/{file}")
-
-
-def _train_on(
-    run: Run, parts: Parts, candidate: _Candidate, network: nn.Module, state: TrainState, progress: Progress
-) -> None:
-    """Train from `state` to the end, recording and saving on the way."""
-    place, plan = f"train/{candidate.name}", parts.train_plan()
-    batches = parts.train_batches(candidate.name)
-
-    def checkpoint_now() -> None:
-        run.save_checkpoint(
-            state.epoch * batches.steps + state.step,
-            {"network": network.state_dict(), "train": state.state_dict()},
-            f"{place}/checkpoints",
-        )
-
-    saved = time.monotonic()
-    total, done = plan.epochs * batches.steps, state.epoch * batches.steps + state.step
-    with StopRequest() as stop, Shown(progress, f"train {candidate.name}", total, done):
-        try:
-            for record in train(network, batches, state, plan, parts.streams):
-                if isinstance(record, TrainStep):
-                    progress.update(
-                        record.epoch * batches.steps + record.step,
-                        f"epoch {record.epoch + 1}/{plan.epochs}  loss {record.loss:.3f}  "
-                        f"accuracy {record.accuracy:.1%}",
-                    )
-                else:
-                    run.append(f"{place}/metrics.jsonl", record._asdict())
-                if stop.requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    checkpoint_now()
-                    saved = time.monotonic()
-                if stop.requested:
-                    raise Stopped(
-                        f"stopped by {stop.requested} in epoch {state.epoch}, step {state.step} of "
-                        f"{candidate.name}; go on with the same command, which begins\n"
-                        f"  archgrad train {run.folder}"
-                    )
-        except WorkError as error:
-            run.log(f"failed: {error}")
-            raise WorkError(f"{error}; {run.last_checkpoint(f'{place}/checkpoints')}") from None
-
-
 def _result(
-    run: Run, parts: Parts, candidate: _Candidate, network: nn.Module, counts: NetworkCounts
+    parts: Parts,
+    candidate: _Candidate,
+    network: nn.Module,
+    counts: NetworkCounts,
+    lines: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The content of ``result.json``. The only place where the test part is looked at."""
     config = parts.config
     test = evaluate(network, parts.test_batches(), config.device.precision)
-    lines = run.read_lines(f"train/{candidate.name}/metrics.jsonl")
     mean, std = parts.train_normalisation
     return {
         "name": candidate.name,

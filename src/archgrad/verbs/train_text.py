@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,10 +13,11 @@ from archgrad.choice import concrete
 from archgrad.config import Config
 from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
-from archgrad.errors import Stopped, UserError, WorkError
+from archgrad.errors import UserError
 from archgrad.language_counts import LanguageCounts, count_language
 from archgrad.language_parts import TextParts
 from archgrad.language_train import (
+    LanguageRecord,
     LanguageState,
     LanguageStep,
     evaluate_language,
@@ -26,10 +26,10 @@ from archgrad.language_train import (
 )
 from archgrad.parts import load_any_data
 from archgrad.progress import Progress, Shown
-from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
+from archgrad.runs import Run
 from archgrad.spaces.language_model import Dropouts, LanguageModel
 from archgrad.spaces.lstm import LstmCore, lstm_size
-from archgrad.verbs.contents import check_same_data, load_network, read_groups, write_tensors
+from archgrad.verbs.contents import check_same_data, read_groups, write_tensors
 from archgrad.verbs.saved_training import SavedTraining
 
 
@@ -119,7 +119,7 @@ def _train_one(
         "architecture": None if candidate.architecture is None else dict(candidate.architecture),
         "space": dict(candidate.settings),
     }
-    saved = SavedTraining(run, name, identity, f"archgrad train {run.folder}")
+    saved = SavedTraining(run, name, identity, f"archgrad train {run.folder} …")
     if again:
         saved.forget()
     if (kept := saved.result()) is not None:
@@ -130,10 +130,8 @@ def _train_one(
     state = LanguageState(
         parts.train_optimizer(network), network.zero_state(config.train.batch_size).to(torch.float32)
     )
-    _resume(run, saved, network, state, progress)
-    run.write_json(f"{saved.place}/settings.json", identity)
-    run.cut_lines(f"{saved.place}/metrics.jsonl", state.epoch)
-    _train_on(run, parts, saved, network, state, progress)
+    saved.begin(network, state, progress)
+    _train_on(parts, saved, network, state, progress)
     network.load_state_dict(state.best)
     result = _result(run, parts, candidate, network, state, counts)
     write_tensors(run, saved.weights, network.state_dict())
@@ -141,68 +139,27 @@ def _train_one(
     return result
 
 
-def _resume(
-    run: Run, saved: SavedTraining, network: LanguageModel, state: LanguageState, progress: Progress
-) -> None:
-    """Put the newest whole checkpoint into network and state."""
-    checkpoint, warnings = run.load_checkpoint(f"{saved.place}/checkpoints")
-    for warning in warnings:
-        progress.say(f"warning: {warning}")
-        run.log(f"warning: {warning}")
-    if checkpoint is not None:
-        with run.reading(f"{saved.place}/checkpoints"):
-            load_network(network, checkpoint["network"], f"the newest checkpoint of {saved.name}")
-            state.load_state_dict(checkpoint["train"])
-        progress.say(f"{saved.name}: resuming at epoch {state.epoch + 1}, step {state.step}")
-
-
 def _train_on(
-    run: Run,
-    parts: TextParts,
-    saved: SavedTraining,
-    network: LanguageModel,
-    state: LanguageState,
-    progress: Progress,
+    parts: TextParts, saved: SavedTraining, network: LanguageModel, state: LanguageState, progress: Progress
 ) -> None:
     """Train from `state` to the end, recording and saving on the way."""
-    plan, place, data = parts.train_plan(), saved.place, parts.data
+    plan, data = parts.train_plan(), parts.data
     rows = len(data.train) // plan.texts  # more than an epoch has windows
-    shown = -(-rows // plan.window)  # windows of an epoch in the mean
+    windows = -(-rows // plan.window)  # of an epoch in the mean
 
-    def checkpoint_now() -> None:
-        run.save_checkpoint(
-            state.epoch * rows + state.step,
-            {"network": network.state_dict(), "train": state.state_dict()},
-            f"{place}/checkpoints",
+    def show(record: LanguageStep | LanguageRecord) -> bool:
+        if isinstance(record, LanguageRecord):
+            return False
+        progress.update(
+            record.epoch * windows + windows * record.step // record.steps,
+            f"epoch {record.epoch + 1}/{plan.epochs}  loss {record.loss:.3f}  "
+            f"perplexity {perplexity(record.loss):.1f}",
         )
+        return True
 
-    last = time.monotonic()
     records = train_language(network, data.train, data.valid, state, plan, parts.streams, saved.name)
-    with (
-        StopRequest() as stop,
-        Shown(progress, f"train {saved.name}", plan.epochs * shown, state.epoch * shown),
-    ):
-        try:
-            for record in records:
-                if isinstance(record, LanguageStep):
-                    progress.update(
-                        record.epoch * shown + shown * record.step // record.steps,
-                        f"epoch {record.epoch + 1}/{plan.epochs}  loss {record.loss:.3f}  "
-                        f"perplexity {perplexity(record.loss):.1f}",
-                    )
-                else:
-                    run.append(f"{place}/metrics.jsonl", record._asdict())
-                if stop.requested or time.monotonic() - last > CHECKPOINT_SECONDS:
-                    checkpoint_now()
-                    last = time.monotonic()
-                if stop.requested:
-                    raise Stopped(
-                        f"stopped by {stop.requested} in epoch {state.epoch}, step {state.step} of "
-                        f"{saved.name}; go on with the same command, which begins\n  {saved.command}"
-                    )
-        except WorkError as error:
-            run.log(f"failed: {error}")
-            raise WorkError(f"{error}; {run.last_checkpoint(f'{place}/checkpoints')}") from None
+    with Shown(progress, f"train {saved.name}", plan.epochs * windows, state.epoch * windows):
+        saved.follow(records, network, state, rows, show)
 
 
 def _result(
