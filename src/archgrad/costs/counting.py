@@ -126,11 +126,11 @@ def dry_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
     with seeded_modules(0), torch.no_grad(), _no_collection():
         try:
             with torch.device("meta"):
-                return _run(build(), shape, _KEEPING)
+                return recorded(build(), shape, _KEEPING)
         except (RuntimeError, TypeError):
             # Reading a value, a generator of another device, NumPy: all fail on meta with one of
             # these. A fault of the network itself fails again on the CPU, with its own message.
-            return _run(build(), shape, {})
+            return recorded(build(), shape, {})
 
 
 def light_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
@@ -145,7 +145,7 @@ def light_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
     with seeded_modules(0), torch.no_grad(), _no_collection():
         with torch.device("meta"):
             network = build()
-        return _run(network, shape, _SHAPING)
+        return recorded(network, shape, _SHAPING)
 
 
 @contextmanager
@@ -191,8 +191,14 @@ class TabledCost:
     table: Callable[[Callable[..., nn.Module], tuple[int, ...], int, Mapping[str, Any]], Any]
 
 
-def _run(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, Any]) -> DryRun:
-    recorder = _Recorder()
+def recorded(
+    network: nn.Module,
+    shape: tuple[int, ...],
+    stand_ins: Mapping[type, Any],
+    recorder: Recorder | None = None,
+) -> DryRun:
+    """Pass one image through a network; `stand_ins`: type of a module -> ``(module, x)`` in its place."""
+    recorder = recorder or Recorder()
     # by way of __dict__, as setting an attribute of a module takes longer than calling it
     modules = [m for m in network.modules() if m is network or type(m) not in _CONTAINERS]
     before = [module.__dict__.get("forward") for module in modules]
@@ -254,7 +260,7 @@ def _forward(network: nn.Module, x: Tensor) -> None:
         network(x)
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the calls of every module, and which module each multiplication belongs to."""
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from archgrad.architecture import Architecture
 from archgrad.choice import Pick, concrete
 from archgrad.costs.counting import DryRun, dry_run, light_run, own_parameters
+from archgrad.costs.live import LiveCounts, count_live
 from archgrad.costs.macs import count_macs
 from archgrad.costs.parameters import count_parameters
 from archgrad.costs.stand_in import StandIn, count_calls, is_ours, with_stand_in
@@ -24,6 +25,8 @@ class NetworkCounts(NamedTuple):
     macs: multiply-adds of one image in evaluation (see `macs`).
     uncounted: what the multiply-adds leave out.
     traffic: bytes that the layers move for one image in evaluation (see `traffic`).
+    live: the same of what matters for the output (see `live`), where that was asked for. Papers print the
+        counts as built, those above.
     """
 
     parameters: int
@@ -31,11 +34,14 @@ class NetworkCounts(NamedTuple):
     macs: int
     uncounted: tuple[str, ...]
     traffic: int
+    live: LiveCounts | None = None
 
 
-def count_module(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> NetworkCounts:
-    """Count the network that `build` makes, for one image of `shape` (C, H, W)."""
-    return _counts(dry_run(build, shape))
+def count_module(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], *, live: bool = False
+) -> NetworkCounts:
+    """Count the network that `build` makes, for one image of `shape` (C, H, W); live: also what matters."""
+    return _counts(dry_run(build, shape))._replace(live=count_live(build, shape) if live else None)
 
 
 def count_network(
@@ -44,12 +50,14 @@ def count_network(
     shape: tuple[int, ...],
     classes: int,
     settings: Mapping[str, Any] | None = None,
+    *,
+    live: bool = False,
 ) -> NetworkCounts:
     """Count the concrete network of an architecture, for one image of `shape` (C, H, W).
 
     Operations are billed as built: NAS-Bench-201 cells that are equal as functions, because a node
-    leads nowhere, can differ in cost. Of archgrad's own spaces equal candidates are counted once
-    (see `stand_in`), which is as exact and several times as fast.
+    leads nowhere, can differ in cost; what `live` asks for is equal. Of archgrad's own spaces equal
+    candidates are counted once (see `stand_in`), which is as exact and several times as fast.
 
     Raises:
         UserError: the architecture does not fit the space (see `choice.concrete`).
@@ -66,10 +74,11 @@ def count_network(
 
     if is_ours(builder):
         try:
-            return _counts(light_run(lambda: build(lighter), shape))
+            counts = _counts(light_run(lambda: build(lighter), shape))
+            return counts._replace(live=count_live(lambda: build(builder), shape) if live else None)
         except (RuntimeError, TypeError):
             pass  # layers that stand-ins do not know; a fault comes again, with its own message
-    return count_module(lambda: build(builder), shape)
+    return count_module(lambda: build(builder), shape, live=live)
 
 
 def _counts(run: DryRun) -> NetworkCounts:
