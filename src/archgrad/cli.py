@@ -14,6 +14,7 @@ import click
 from archgrad import __version__
 from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
+from archgrad.cli_latency import latency
 from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
@@ -252,6 +253,7 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
 main.add_command(channels)
 main.add_command(count)
 main.add_command(draw)
+main.add_command(latency)
 
 
 @main.command()
