@@ -20,13 +20,13 @@ _LEAST_SCALE = 1e-3
 
 
 def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[Tensor]) -> float | None:
-    """Regularise, clip, take the optimizer's step; the norm before clipping, or None where it was not finite.
+    """Regularise, hold to budgets, clip, step; the norm before clipping, or None where it was not finite.
 
     With S searches each is clipped by its own norm, and the mean of the norms is returned.
     """
     assert state.architecture_optimizer is not None
     theta = state.logits
-    gradient = _regularized(theta, plan, gradient)
+    gradient = _held(state, plan, _regularized(theta, plan, gradient))
     norm, most = _norms(gradient, plan.searches), _largest(theta, plan)
     mean = float(norm.mean())
     if not math.isfinite(mean):
@@ -43,6 +43,9 @@ def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[T
             for group, a, old in zip(plan.policy.groups, theta, before, strict=True):
                 if group.chosen:
                     a.copy_(rescale(old, a.detach()))
+    if plan.hold is not None:
+        assert state.hold is not None
+        plan.hold.update(plan.policy.probabilities([a.detach() for a in theta]), state.hold)
     return mean
 
 
@@ -53,6 +56,19 @@ def _regularized(theta: Sequence[Tensor], plan: SearchPlan, gradient: Sequence[T
     term = plan.regularizer(of_choices(plan.policy.groups, plan.policy.probabilities(leaves))).sum()
     added = torch.autograd.grad(term, leaves, allow_unused=True, materialize_grads=True)
     return [g + r for g, r in zip(gradient, added, strict=True)]
+
+
+def _held(state: SearchState, plan: SearchPlan, gradient: list[Tensor]) -> list[Tensor]:
+    """With the gradient of the budgets' prices; where choices depend on one another it is in the loss."""
+    if plan.hold is None or not plan.policy.independent:
+        return gradient
+    assert state.hold is not None
+    leaves = [a.detach().requires_grad_() for a in state.logits]
+    term = plan.hold.term(plan.policy.probabilities(leaves), state.hold).sum()
+    if not term.requires_grad:  # a rule that keeps one candidate alone leaves nothing to choose
+        return gradient
+    added = torch.autograd.grad(term, leaves, allow_unused=True, materialize_grads=True)
+    return [g + h for g, h in zip(gradient, added, strict=True)]
 
 
 def _norms(tensors: Sequence[Tensor], searches: int | None) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from archgrad.budgets.hold import Hold
 from archgrad.choice import Group
 from archgrad.config import ArchitectureLogits, Config
 from archgrad.controllers import CONTROLLERS
@@ -51,6 +52,7 @@ def search_plan(
     *,
     searches: int | None = None,
     expected_cost: Callable[[Sequence[Tensor]], float] | None = None,
+    hold: Hold | None = None,
     derive: Callable[[Sequence[Group], Sequence[Tensor]], Mapping[str, str]] = argmax_architecture,
 ) -> SearchPlan:
     """The method's parts for these groups of choices; see `SearchPlan`."""
@@ -74,6 +76,7 @@ def search_plan(
         architecture_clip=config.architecture.clip,
         relative_clip=config.architecture.relative_clip,
         regularizer=regularizer_of(config),
+        hold=hold if config.learns else None,
         searches=searches,
         architecture_first=config.search.order == "architecture_first",
         architecture_every=config.search.architecture_every,

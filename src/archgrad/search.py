@@ -51,6 +51,8 @@ def search(
             not taken (what it would have moved stays as it was; where weights and logits alternate, the
             other half is taken if it is finite) and the step is counted as skipped.
     """
+    if plan.hold is not None and state.hold is None:
+        state.hold = plan.hold.begin(state.logits, plan.searches)
     while state.epoch < plan.epochs:
         started = time.perf_counter()
         for logits in state.logits:
@@ -84,6 +86,12 @@ def _step(
     learns = plan.learns(state.epoch) and step % plan.architecture_every == 0
     # single level: the logits descend the weights' loss, from the same backward pass
     joint = learns and getattr(plan.hypergradient, "joint", False)
+    if learns and plan.hold is not None and not plan.policy.independent:
+        # the draws have no closed expectation, so each is charged its own cost
+        assert state.hold is not None
+        p = plan.policy.probabilities([a.detach() for a in state.logits])
+        valid = plan.hold.charged(valid, p, state.hold)
+        train = plan.hold.charged(train, p, state.hold) if joint else train
     before = learns and not joint and plan.architecture_first
     after = learns and not joint and not plan.architecture_first
     finite = not before or _architecture_step(task, state, plan, streams, train, valid)

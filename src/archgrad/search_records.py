@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +46,11 @@ class EpochRecord(NamedTuple):
     skipped_steps: int
     architecture: dict[str, str]
     changed: list[str]
+    budgets: dict[str, dict[str, float]] | None = None
+
+    def line(self) -> dict[str, Any]:
+        """What is written: `budgets` only where there are some."""
+        return {key: value for key, value in self._asdict().items() if key != "budgets" or value}
 
 
 def counts(part: str, outcome: Outcome) -> dict[str, float]:
@@ -106,6 +111,7 @@ def epoch_record(
         skipped_steps=int(totals.get("skipped_steps", 0)),
         architecture=architecture,
         changed=[name for name, winner in architecture.items() if state.winners.get(name, winner) != winner],
+        budgets=_budgets(plan, state),
     )
 
 
@@ -113,6 +119,13 @@ def _probabilities(plan: SearchPlan, state: SearchState) -> list[Tensor]:
     """[E, K] per group, the mean over independent searches."""
     found = plan.policy.probabilities([a.detach() for a in state.logits])
     return found if plan.searches is None else [p.mean(dim=0) for p in found]
+
+
+def _budgets(plan: SearchPlan, state: SearchState) -> dict[str, dict[str, float]] | None:
+    """Expected cost and prices of every budget; see `Hold.record`."""
+    if plan.hold is None or state.hold is None:
+        return None
+    return plan.hold.record(plan.policy.probabilities([a.detach() for a in state.logits]), state.hold)
 
 
 def _entropy(probabilities: Tensor, plan: SearchPlan) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from archgrad.budgets.hold import Hold, HoldState
 from archgrad.choice import Group
 from archgrad.derive import derive
 from archgrad.policy import Policy
@@ -31,6 +32,7 @@ class SearchPlan:
     weight_clip, architecture_clip: largest L2 norm of the gradient, or None; of each search's own.
     relative_clip: largest L2 norm of the architecture gradient as a multiple of that of the logits.
     regularizer: added to the architecture's loss, a function of the probabilities; None for none.
+    hold: the budgets and their prices, charged to the architecture's loss; None for none.
     searches: S where the logits carry a first dimension of S independent searches, else None.
     architecture_first: DARTS' order; GDAS steps on the weights first.
     architecture_every: steps on the weights for one on the logits.
@@ -48,6 +50,7 @@ class SearchPlan:
     architecture_clip: float | None = None
     relative_clip: float | None = None
     regularizer: Regularizer | None = None
+    hold: Hold | None = None
     searches: int | None = None
     architecture_first: bool = True
     architecture_every: int = 1
@@ -67,6 +70,7 @@ class SearchState:
     epoch: epochs done. step: steps done in the running epoch.
     weight_optimizer, architecture_optimizer: None where there is nothing to train.
     memory: what the hypergradient handed on to its next call.
+    hold: the prices of the budgets, from the first step on.
     totals: sums over the running epoch. winners: the epoch before's architecture.
     """
 
@@ -77,6 +81,7 @@ class SearchState:
     step: int = 0
     skipped_in_a_row: int = 0
     memory: tuple[Tensor, ...] = ()
+    hold: HoldState | None = None
     totals: dict[str, float] = field(default_factory=dict)
     winners: dict[str, str] = field(default_factory=dict)
 
@@ -89,6 +94,7 @@ class SearchState:
             and self.architecture_optimizer.state_dict(),
             "position": [self.epoch, self.step, self.skipped_in_a_row],
             "memory": list(self.memory),
+            "hold": self.hold and self.hold.state_dict(),
             "totals": dict(self.totals),
             "winners": dict(self.winners),
         }
@@ -104,4 +110,6 @@ class SearchState:
             self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
         self.epoch, self.step, self.skipped_in_a_row = state["position"]
         self.memory = tuple(m.to(self.logits[0].device) for m in state["memory"])
+        held = state.get("hold")  # not in checkpoints of before there were budgets
+        self.hold = held and HoldState.of(held).to(self.logits[0].device)
         self.totals, self.winners = dict(state["totals"]), dict(state["winners"])

@@ -86,7 +86,7 @@ def run(
     config, streams = contender.config, Streams(seed)
     plan = search_plan(config, landscape.groups, searches=searches)
     task = LandscapeTask(landscape, searches, observe, 1, step_noise, streams, plan.policy.gates)
-    theta = _beginnings(plan.policy, config.architecture, searches, streams)
+    theta = beginnings(plan.policy, config.architecture, searches, streams)
     state = SearchState(theta, None, architecture_optimizer(theta, config.architecture))
     watch = _Watch(landscape, plan.policy, searches)
     every = max(1, plan.epochs // RECORDED)
@@ -101,9 +101,7 @@ def run(
     return watch.course(contender.name, time.perf_counter() - began)
 
 
-def _beginnings(
-    policy: Policy, settings: ArchitectureLogits, searches: int, streams: Streams
-) -> list[Tensor]:
+def beginnings(policy: Policy, settings: ArchitectureLogits, searches: int, streams: Streams) -> list[Tensor]:
     """θ of S searches, [S, …] each, search s from a stream of its own."""
     scale, mean = settings.initial_scale, settings.initial_mean
     each = (

@@ -108,7 +108,7 @@ def search_run(
                     done = record.epoch * task.steps_per_epoch + record.step
                     progress.update(done, _step_text(record, plan.epochs))
                 else:
-                    run.append("metrics.jsonl", record._asdict())
+                    run.append("metrics.jsonl", record.line())
                     # untrained logits are no candidates for the best
                     learned = plan.hypergradient is None or plan.learns(record.epoch)
                     if learned and record.valid_accuracy > best:
