@@ -51,6 +51,7 @@ DOCUMENTS = [
         "docs/gumbel.md",
         "docs/spaces.md",
         "docs/language.md",
+        "docs/costs.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]

@@ -113,6 +113,16 @@ _SHAPING = {
 }
 
 
+def _copy(module: nn.Module, x: Tensor) -> Tensor:
+    return x.clone()
+
+
+COPYING: Mapping[type, Callable[[nn.Module, Tensor], Tensor]] = dict.fromkeys(
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _copy
+)
+"""For those who look at tensors on the meta device: BatchNorm as one operation that makes one tensor."""
+
+
 def dry_run(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> DryRun:
     """Build a network and pass one image through it, without computing where that is possible.
 
@@ -196,8 +206,9 @@ def recorded(
     shape: tuple[int, ...],
     stand_ins: Mapping[type, Any],
     recorder: Recorder | None = None,
+    batch: int = 1,
 ) -> DryRun:
-    """Pass one image through a network; `stand_ins`: type of a module -> ``(module, x)`` in its place."""
+    """Pass `batch` images through a network; `stand_ins`: type of a module -> what runs in its place."""
     recorder = recorder or Recorder()
     # by way of __dict__, as setting an attribute of a module takes longer than calling it
     modules = [m for m in network.modules() if m is network or type(m) not in _CONTAINERS]
@@ -208,7 +219,7 @@ def recorded(
         recorder.watch(module, type(module) not in stand_ins)
     try:
         with recorder:
-            _forward(network.eval(), torch.zeros(1, *shape))
+            _forward(network.eval(), torch.zeros(batch, *shape))
         recorder.ended = True
         training_only = _training_only(network, recorder.calls, shape)
     finally:  # nothing refers to itself then, and the network goes when it is no longer needed
@@ -248,6 +259,18 @@ class _AllRan(BaseException):
 def own_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters of a module itself, a shared one each time that it is there."""
     return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
 
 
 def _forward(network: nn.Module, x: Tensor) -> None:

@@ -24,8 +24,8 @@ def expectation(table: CostTable, probabilities: Sequence[Tensor]) -> Tensor:
     """C(p), the mean cost of architectures whose choices are drawn independently from `probabilities`.
 
     As every choice enters each term once at most, E[C(D)] = C(E[D]) = C(p): no draw is needed. Its gradient
-    is ∂C/∂α_k = p_k·(c_k − Σ_j p_j c_j) for p = softmax(α), c being the cost of each candidate given the other
-    choices (docs/gradients.md, eq. (45)).
+    is ∂C/∂α_k = p_k·(c_k − Σ_j p_j c_j) for p = softmax(α), c being the cost of each candidate given the
+    other choices (docs/gradients.md, eq. (45)).
 
     Args:
         table: of a cost.

@@ -9,20 +9,28 @@ not live. Whether a dependence can be seen in the numbers (a ReLU that is always
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.costs.counting import VALUELESS, Call, DryRun, Recorder, own_parameters, recorded
+from archgrad.costs.counting import (
+    COPYING,
+    VALUELESS,
+    Call,
+    DryRun,
+    Recorder,
+    own_parameters,
+    recorded,
+    tensors_in,
+)
 from archgrad.costs.macs import count_macs
 from archgrad.costs.traffic import count_traffic
 from archgrad.randomness import seeded_modules
 
 _EMPTY = frozenset({"empty", "new_empty", "empty_like"})
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class LiveCounts(NamedTuple):
@@ -41,17 +49,12 @@ def count_live(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> LiveCo
     with seeded_modules(0), torch.no_grad():
         try:
             with torch.device("meta"):
-                return _counted(build(), shape, dict.fromkeys(_NORMS, _copy))
+                return _counted(build(), shape, COPYING)
         except (RuntimeError, TypeError):  # as in `dry_run`
             return _counted(build(), shape, {})
 
 
-def _copy(module: nn.Module, x: Tensor) -> Tensor:
-    """In place of BatchNorm, which is slow on the meta device: a tensor of its own."""
-    return x.clone()
-
-
-def _counted(network: nn.Module, shape: tuple[int, ...], stand_ins: dict[type, Any]) -> LiveCounts:
+def _counted(network: nn.Module, shape: tuple[int, ...], stand_ins: Mapping[type, Any]) -> LiveCounts:
     recorder = _Follower(network)
     run = recorded(network, shape, stand_ins, recorder)
     live = recorder.live()
@@ -120,7 +123,7 @@ class _Follower(Recorder):  # type: ignore[no-untyped-call]
                 self.frames.pop()
             frame.call = self.calls[module][-1]
             if module is self.network:
-                made = [self.last.get(self._number(x)) for x in _tensors(output)]
+                made = [self.last.get(self._number(x)) for x in tensors_in(output)]
                 self.outputs = [operation for operation in made if operation is not None]
             return output
 
@@ -131,9 +134,9 @@ class _Follower(Recorder):  # type: ignore[no-untyped-call]
     ) -> Any:
         output = super().__torch_dispatch__(func, types, args, kwargs)
         name = func.overloadpacket.__name__
-        read = {self._number(x): x for x in _tensors((args, kwargs))}
+        read = {self._number(x): x for x in tensors_in((args, kwargs))}
         changed = func._schema.is_mutable
-        made = [x for x in _tensors(output) if changed or self._number(x) not in read]
+        made = [x for x in tensors_in(output) if changed or self._number(x) not in read]
         if not made:
             return output
         values = () if name in VALUELESS | _EMPTY else read
@@ -162,15 +165,3 @@ class _Follower(Recorder):  # type: ignore[no-untyped-call]
         storage = x.untyped_storage()
         self.kept.append(storage)
         return int(storage._cdata)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
