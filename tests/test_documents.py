@@ -51,11 +51,17 @@ DOCUMENTS = [
         "docs/gumbel.md",
         "docs/spaces.md",
         "docs/language.md",
+        "docs/latency.md",
         "docs/costs.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
-FEW = {"search": ["search.epochs=1"], "train": ["train.epochs=1"], "channels": ["train.epochs=1"]}
+FEW = {
+    "search": ["search.epochs=1"],
+    "train": ["train.epochs=1"],
+    "channels": ["train.epochs=1"],
+    "latency": ["space.channels=4", "space.cells=1", "--rounds=4", "--drift=1e6"],  # on a busy machine, too
+}
 OTHER_COMMANDS = {"git", "cd", "pip"}  # shown for installation; `make`, `python` and `archgrad` are checked
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -152,12 +158,16 @@ class Session:
         genotype = "--genotype" in arguments  # nothing is searched before it
         if verb == "search" or (verb == "train" and genotype):
             self.runs.add(str(option(arguments, "--run")))
-        elif not genotype and verb not in ("list", "demo", "lab", "channels"):
+        elif not genotype and verb not in ("list", "demo", "lab", "channels", "latency"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
-        if verb == "demo" or option(arguments, "--data", "digits") != "digits":
+        if verb == "demo" or "--kit" in arguments or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
-        elif verb in ("list", "search", "lab", "channels") or genotype or Path(arguments[0]).exists():
-            few = [] if "--resume" in arguments else FEW.get(verb, [])
+        elif (
+            verb in ("list", "search", "lab", "channels", "latency")
+            or genotype
+            or Path(arguments[0]).exists()
+        ):
+            few = [] if {"--resume", "--check"} & set(arguments) else FEW.get(verb, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
             self.ran.append(text)

@@ -136,6 +136,8 @@ def test_too_few_steady_rounds_are_said():
 def test_outliers_are_counted_and_do_not_move_the_median():
     readings = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01, 0.99, 40.0]
     assert spread(readings) == Spread(1.0, 0.99, 1.01, pytest.approx(0.01), 9, 1)
+    for far, outliers in ((1.07, 0), (1.08, 1)):  # five times 1.4826 times 0.01 is 0.074
+        assert spread([*readings[:-1], far]).outliers == outliers
     assert spread([2.0] * 5).outliers == 0
     assert spread([2.0] * 5 + [2.001]).outliers == 0
     assert spread([2.0] * 5 + [2.1]).outliers == 1

@@ -18,7 +18,7 @@ def validation(table: LatencyTable) -> dict[str, Any] | None:
 
     Each is judged by networks that it was not fitted to (the sum is fitted to none).
     """
-    qualities = table.qualities()
+    qualities = table.qualities
     if not qualities:
         return None
     name = table.model_name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,7 @@ class LatencyTable:
                 + ending
             )
 
+    @functools.cached_property
     def qualities(self) -> dict[str, models.Quality]:
         """Every model for which enough networks were measured whole, on networks it was not fitted to."""
         return models.compare(self.pieces, self.architectures, self.measured) if self.measured else {}
@@ -118,7 +120,7 @@ class LatencyTable:
         """The additive model that the table stands for: that of the least error; ridge only if asked for."""
         asked = self.document.get("predictor")
         names = ("sum", "scaled", "boundary", *(["ridge"] if asked == "ridge" else []))
-        qualities = self.qualities()
+        qualities = self.qualities
         return models.choose(qualities, names) if qualities else "sum"
 
     def additive(self, model: str | None = None) -> models.Additive:
