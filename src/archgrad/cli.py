@@ -66,6 +66,7 @@ def main() -> None:
 @click.option("--data-path", help="Where the data are.")
 @click.option("--seed", type=int, help="Root of all random streams.")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML or TOML file of settings.")
+@click.option("--budget", "budgets", multiple=True, help="E.g. macs=60M±3%, params=1M; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
 @AS_JSON
 @OVERRIDES
@@ -77,6 +78,7 @@ def search(
     data_path: str | None,
     seed: int | None,
     config: Path | None,
+    budgets: tuple[str, ...],
     resume: bool,
     as_json: bool,
     overrides: tuple[str, ...],
@@ -88,7 +90,9 @@ def search(
       archgrad search --data digits --space nasbench201 --method gdas --run runs/first
       archgrad search --run runs/first --resume
       archgrad search --data cifar10 --space darts --method snas cost.strength=aggressive --run runs/small
+      archgrad search --data digits --budget macs=1M±5% --budget params=50k --run runs/budget
     """
+    from archgrad.budgets.budget import as_setting
     from archgrad.config_layers import merge, read
     from archgrad.config_layers import overrides as parse
     from archgrad.summary import searched_text
@@ -99,6 +103,7 @@ def search(
         {k: v for k, v in (("method", method), ("seed", seed)) if v is not None},
         {"space": {"name": space}} if space else {},
         {"data": {k: v for k, v in (("name", data), ("path", data_path)) if v is not None}},
+        {"budget": as_setting(budgets)} if budgets else {},
         parse(list(overrides)),
     )
     if not given["data"]:
@@ -188,6 +193,7 @@ def train(
     """
     from archgrad.cli_cells import genotype_folder
     from archgrad.config_layers import overrides as parse
+    from archgrad.summary import trained_table
     from archgrad.verbs import train_run
 
     if genotype is None:
@@ -200,9 +206,8 @@ def train(
         pairs = [*([run] if run is not None else []), *overrides]
         place, given = genotype_folder(genotype, parse(pairs), data, data_path, folder, seed), {}
     trained = train_run(place, given, controls=controls, again=again, inherit=inherit, progress=_progress())
-    _result(
-        {"derived": trained.derived, "controls": trained.controls}, as_json, _trained_text(trained, place)
-    )
+    text = f"{trained_table(trained.derived, trained.controls)}\nnext: archgrad export {place}"
+    _result({"derived": trained.derived, "controls": trained.controls}, as_json, text)
 
 
 @main.command()
@@ -391,9 +396,3 @@ def demo(folder: Path, seed: int, as_json: bool) -> None:
 
     document, text = run_demo(folder, seed, _progress())
     _result(document, as_json, text)
-
-
-def _trained_text(trained: Any, run: Path) -> str:
-    from archgrad.summary import trained_table
-
-    return f"{trained_table(trained.derived, trained.controls)}\nnext: archgrad export {run}"

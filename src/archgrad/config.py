@@ -169,7 +169,10 @@ class Device(Section):
 
 
 class Config(Section):
-    """The whole configuration."""
+    """The whole configuration.
+
+    budget: cost -> what the derived network may cost, e.g. ``{"macs": "60M±3%"}``; see `budgets.budget`.
+    """
 
     method: str = "gdas"
     seed: Length = 0
@@ -184,6 +187,7 @@ class Config(Section):
     weights: Weights = Field(default_factory=Weights)
     architecture: ArchitectureLogits = Field(default_factory=ArchitectureLogits)
     cost: Cost = Field(default_factory=Cost)
+    budget: dict[str, str] = Field(default_factory=dict)
     regularizer: Regularizer = Field(default_factory=Regularizer)
     derive: Derive = Field(default_factory=Derive)
     train: Train = Field(default_factory=Train)
@@ -228,6 +232,8 @@ class Config(Section):
             document[section].pop(name, None)
         if not self.reads_text:
             del document["text"]
+        if not self.budget:
+            del document["budget"]
         return document
 
 

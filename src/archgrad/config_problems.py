@@ -19,6 +19,7 @@ from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.method_problems import (
+    budget_problems,
     gradient_problems,
     law_problems,
     momentum_problems,
@@ -70,6 +71,7 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += temperature_problems(config)
         if not problems:  # they are tried, which needs parts that are right by themselves
             problems += gradient_problems(config)
+        problems += budget_problems(config)
     problems += momentum_problems(config)
     if {"search.epochs", "search.warmup_epochs"} <= keys:  # else a rule may choose the other
         problems += warmup_problems(config)

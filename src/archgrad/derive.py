@@ -76,6 +76,8 @@ class Derivation:
     skip_share: skip connections among the choices that are not `none`, in [0, 1].
     parameters, macs: of the network that training would build (see `costs.network_counts`), or None.
     epoch: of the search whose logits these are, or None.
+    budgets: of every budget what the network costs and whether that meets it (see `budgets.within`).
+    repair: what was changed to meet them and how much log-probability that took; None: nothing was.
     """
 
     rule: str
@@ -86,6 +88,8 @@ class Derivation:
     parameters: int | None = None
     macs: int | None = None
     epoch: int | None = None
+    budgets: tuple[dict[str, Any], ...] = ()
+    repair: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """The content of ``derivation.json``: everything but the architecture, which has its own file."""
@@ -97,6 +101,7 @@ class Derivation:
             "macs": self.macs,
             "skip_share": self.skip_share,
             "epoch": self.epoch,
+            **({"budgets": list(self.budgets), "repair": self.repair} if self.budgets else {}),
         }
 
     def to_json(self) -> str:
@@ -243,7 +248,7 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
     """
     nodes: dict[tuple[str, int], list[tuple[Edge, Decision]]] = {}
     none_probability: dict[str, float] = {}
-    weight = _edge_weights(groups, probabilities)
+    weight = edge_weights(groups, probabilities)
     for group, rows in zip(groups, probabilities, strict=True):
         if not group.chosen:
             continue
@@ -295,7 +300,7 @@ def darts(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> Ruling:
     return Ruling(decisions, tuple(warnings))
 
 
-def _edge_weights(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> dict[str, float]:
+def edge_weights(groups: Sequence[Group], probabilities: Sequence[Tensor]) -> dict[str, float]:
     """The weight of every edge in its node's blend, relative to equal weights, by the edge's name.
 
     A blend's candidates are the sources.

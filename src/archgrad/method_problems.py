@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from archgrad.budgets.budget import parse_all
 from archgrad.choice import Group, Sample
 from archgrad.config import Config
+from archgrad.costs import COSTS
 from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.method_parts import policy_of
@@ -64,6 +66,34 @@ def regularizer_problems(config: Config) -> list[str]:
     wanted = "exploration_bonus or decisiveness_penalty" if name == "zero_one" else "zero_one"
     kind = "independent gates" if gates else "probabilities that sum to 1"
     return [f"regularizer.name: {name!r} does not go with {kind}, as {sampler!r} has; use {wanted}"]
+
+
+def budget_problems(config: Config) -> list[str]:
+    """Budgets that cannot be read, that nothing holds, or that a penalty on the same cost would pull at."""
+    if not config.budget:
+        return []
+    try:
+        budgets = parse_all(config.budget)
+    except UserError as error:
+        return [str(error)]
+    if config.reads_text:
+        return ["budget: networks on texts have no table of costs; budgets are for spaces that read images"]
+    if not config.learns:
+        return [
+            f"budget: the method {config.method!r} trains no logits, so nothing can hold them to a budget"
+        ]
+    if config.cost.strength and config.cost.name in {budget.cost for budget in budgets}:
+        problem = (
+            f"cost.strength: a budget holds {config.cost.name!r} already, and a penalty of fixed strength "
+            "would pull it away; set cost.strength=0 or leave the budget out"
+        )
+        return [problem]
+    unmeasured = [b for b in budgets if b.table is None and b.cost not in COSTS and ":" not in b.cost]
+    return [
+        f"budget {b.cost!r}: it is measured, not counted; name the table behind @, as in "
+        f"{b.cost}=2ms@phone.json, a file that archgrad latency writes"
+        for b in unmeasured
+    ]
 
 
 def law_problems(config: Config) -> list[str]:

@@ -14,6 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archgrad.budgets.budget import parse_all
+from archgrad.budgets.hold import Hold
+from archgrad.budgets.repair import check_possible
+from archgrad.budgets.within import table_of
 from archgrad.choice import Group, Supernet, of_choices, supernet
 from archgrad.config import Config
 from archgrad.config_problems import GIVEN
@@ -28,7 +32,7 @@ from archgrad.datasets.splits import Splits, split
 from archgrad.datasets.text import TextData
 from archgrad.errors import UserError
 from archgrad.language_settings import TextSize
-from archgrad.method_parts import search_plan
+from archgrad.method_parts import policy_of, search_plan
 from archgrad.objectives import NetworkTask
 from archgrad.randomness import Streams, seeded_modules
 from archgrad.schedules import SCHEDULES, linear
@@ -230,15 +234,45 @@ class Parts:
         )
 
     def plan(self, groups: Sequence[Group]) -> SearchPlan:
-        """The method's parts, for a supernet with these groups of choices."""
+        """The method's parts, for a supernet with these groups of choices.
+
+        Raises:
+            UserError: a budget that no architecture meets.
+        """
         config = self.config
         cost = None if config.cost.name == "none" else self.cost_table
         return search_plan(
             config,
             groups,
             expected_cost=None if cost is None else lambda p: float(cost.expected(of_choices(groups, p))),
+            hold=self.hold(groups),
             derive=derivation_of(config, self.streams),
         )
+
+    def hold(self, groups: Sequence[Group]) -> Hold | None:
+        """What holds the search to its budgets, or None without any; the tables on the run's device.
+
+        Raises:
+            UserError: a budget that no architecture meets.
+        """
+        config, budgets = self.config, parse_all(self.config.budget)
+        if not budgets:
+            return None
+        tables = tuple(
+            table_of(
+                b, config.space.name, self.space.builder, self.data.shape, self.classes, config.train.space
+            )
+            for b in budgets
+        )
+        check_possible(groups, config.derive.rule, budgets, tables)
+        epochs = config.search.epochs - config.search.warmup_epochs
+        steps = epochs * (len(self.splits.weights) // config.search.batch_size)
+        placed = tuple(
+            replace(t, groups=tuple(g.to(self.device, torch.float32) for g in t.groups)) for t in tables
+        )
+        gates = policy_of(config, groups).gates
+        every = config.search.architecture_every
+        return Hold(budgets, placed, tuple(groups), max(1, steps // every), config.derive.rule, gates)
 
     def state(self, network: Supernet) -> SearchState:
         """Logits and optimizers before the first step."""

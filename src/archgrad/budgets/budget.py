@@ -29,7 +29,7 @@ _SHOWN: dict[Kind, tuple[str, ...]] = {
 }
 _BASE: dict[Kind, str] = {"count": "", "time": "ms", "bytes": "B"}
 _ALIASES = {"params": "parameters", "mac": "macs", "time": "latency"}
-_BYTES = ("traffic", "activation_memory", "file_size")
+_BYTES = ("traffic", "activation_memory", "file_size", "file_size_16", "file_size_8")
 _NUMBER = r"(?P<value>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)\s*(?P<unit>[^\W\d]*|%)"
 _EXAMPLE = "write e.g. macs=60M, macs=60M±3% or latency=2ms"
 

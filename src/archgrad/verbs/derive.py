@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from archgrad.architecture import Architecture
-from archgrad.choice import concrete
+from archgrad.budgets.budget import parse_all
+from archgrad.budgets.within import checked, table_of, within_budgets
+from archgrad.choice import Group, concrete
 from archgrad.config import Config
 from archgrad.costs.network_counts import count_network
 from archgrad.derive import Derivation, derive, random_derivation
-from archgrad.errors import UserError
+from archgrad.errors import UserError, WorkError
 from archgrad.language_counts import count_language
 from archgrad.method_parts import policy_of
 from archgrad.randomness import Streams
@@ -29,8 +32,8 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     An unfinished search is derived from its newest checkpoint, with a warning.
 
     Raises:
-        UserError: nothing to derive from, a rule that does not fit the space, or `best` where no
-            logits were trained.
+        UserError: nothing to derive from, a rule that does not fit the space, budgets that no architecture
+            meets, or `best` where no logits were trained.
     """
     run = Run.open(folder)
     config = read_config(run)
@@ -53,6 +56,8 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
         if [tuple(a.shape) for a in logits] != policy.controller.shapes(groups):
             raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
         derivation = derive(groups, policy.probabilities(logits), rule, gates=policy.gates)
+        if config.budget:
+            derivation = _within(run, config, groups, policy.probabilities(logits), derivation)
     parameters, macs = _counts(run, config, derivation.architecture)
     derivation = replace(
         derivation,
@@ -65,6 +70,26 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     run.write_json("derivation.json", derivation.document())
     run.log(f"derived {derivation.architecture.digest} by rule {rule}")
     return derivation
+
+
+def _within(
+    run: Run, config: Config, groups: Sequence[Group], probabilities: Sequence[Tensor], derivation: Derivation
+) -> Derivation:
+    """The derivation checked against the run's budgets, and repaired where it misses one."""
+    data, name, settings = run.read_json("data.json"), config.space.name, config.train.space
+    builder, classes = as_space(SPACES[name]).builder, len(data["classes"])
+    channels, height, width = (int(size) for size in data["shape"])
+    shape, budgets = (channels, height, width), parse_all(config.budget)
+    tables = [table_of(budget, name, builder, shape, classes, settings) for budget in budgets]
+    derivation = within_budgets(derivation, groups, probabilities, budgets, tables)
+    found = checked(derivation.architecture, budgets, tables, builder, shape, classes, settings)
+    for budget, one in zip(budgets, found, strict=True):
+        if not one["met"]:
+            raise WorkError(
+                f"budget {budget}: the table says that the repaired network meets it, but counted it has "
+                f"{budget.show(one['value'])}: the cost is no sum over the choices of this space"
+            )
+    return replace(derivation, budgets=tuple(found))
 
 
 def _counts(run: Run, config: Config, architecture: Architecture) -> tuple[int, int]:
