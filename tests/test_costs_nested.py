@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,6 +265,20 @@ def test_too_many_widths_at_once_are_refused() -> None:
 
     with pytest.raises(UserError, match="many choices change what is built"):
         cost_table("macs", row, SHAPE, 5)
+
+
+def test_a_cost_that_is_no_sum_over_modules_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "largest_cost.py").write_text(
+        "from archgrad.costs.counting import Cost, Count\n"
+        "def count(part, run):\n"
+        "    return Count(max((c.output.numel() for m in part for c in run.calls.get(m, [])), default=0))\n"
+        "LARGEST = Cost('numbers', count)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="no sum over the choices"):
+        cost_table("largest_cost:LARGEST", inside, SHAPE, 5)
 
 
 def test_a_width_outside_all_candidates_is_not_billed_as_the_widest() -> None:

@@ -244,6 +244,36 @@ def test_the_table_of_activations_is_above_the_peak_of_the_derived_network(space
             assert counted == table.of(architecture)
 
 
+class Reads(nn.Module):
+    """A network whose image is looked at first, which the meta device cannot do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.sum().item()
+        y: Tensor = self.network(x)
+        return y
+
+
+@pytest.mark.parametrize("space", ["darts", "nasbench201", "mobile"])
+def test_the_peak_is_that_of_a_real_pass_by_the_tracker_of_pytorch(space: str) -> None:
+    tracker = pytest.importorskip("torch.distributed._tools.mem_tracker")
+    builder, batch = as_space(SPACES[space]).builder, 4
+    table = table_of("activation_memory", space)
+    architecture = random_architecture(table.choices, torch.Generator().manual_seed(5))
+    build = partial(concrete, builder, architecture, SHAPE, CLASSES, **settings_of(space))
+    memory, network = tracker.MemTracker(), build().eval()
+    memory.track_external(network)
+    with memory, torch.no_grad():
+        network(torch.zeros(batch, *SHAPE))
+    (found,) = memory.get_tracker_snapshot("peak").values()
+    weights = cost_table("file_size", builder, SHAPE, CLASSES, settings_of(space)).of(architecture)
+    assert peak_activations(build, SHAPE, batch) == found["Total"] - weights > 0
+    assert peak_activations(lambda: Reads(build()), SHAPE, batch) == found["Total"] - weights
+
+
 # --- SNAS -----------------------------------------------------------------------------------------
 
 
