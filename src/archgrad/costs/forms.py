@@ -25,7 +25,7 @@ def expectation(table: CostTable, probabilities: Sequence[Tensor]) -> Tensor:
 
     As every choice enters each term once at most, E[C(D)] = C(E[D]) = C(p): no draw is needed. Its gradient
     is ∂C/∂α_k = p_k·(c_k − Σ_j p_j c_j) for p = softmax(α), c being the cost of each candidate given the
-    other choices (docs/gradients.md, eq. (45)).
+    other choices (docs/costs.md).
 
     Args:
         table: of a cost.
