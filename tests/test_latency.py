@@ -25,7 +25,7 @@ from archgrad.latency.models import Additive, Pieces, Quality, choose, compare, 
 from archgrad.latency.published import additive_fit, devices, published
 from archgrad.latency.report import validation
 from archgrad.latency.table import LatencyTable, load_table
-from archgrad.latency.timing import Plan, WallTimer
+from archgrad.latency.timing import ClockTimer, Plan
 from archgrad.randomness import Streams
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
@@ -44,12 +44,12 @@ class Machine:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def timer(self) -> WallTimer:
+    def timer(self) -> ClockTimer:
         def clock() -> float:
             self.now += 1e-8
             return self.now
 
-        return WallTimer(clock)
+        return ClockTimer(clock)
 
     def call(self, seconds: float) -> Any:
         def run() -> None:
@@ -66,6 +66,7 @@ def seconds_of(what: str) -> float:
 WHERE = {
     "device": {"processor": "made up", "cores": 2, "threads": 1, "accelerator": None, "system": "none"},
     "backend": {"name": "torch", "versions": {"torch": torch.__version__}},
+    "clock": "wall",
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from archgrad.latency.timing import Plan, Spread, TimingError, WallTimer, measure, spread, steady, summary
+from archgrad.latency.timing import ClockTimer, Plan, Spread, TimingError, measure, spread, steady, summary
 
 MICRO = 1e-6
 PLAN = Plan(rounds=12)
@@ -40,8 +40,8 @@ class World:
 
         return run
 
-    def timer(self) -> WallTimer:
-        return WallTimer(self.clock)
+    def timer(self) -> ClockTimer:
+        return ClockTimer(self.clock)
 
 
 def calls(world: World, **seconds: float) -> dict[str, Callable[[], None]]:
@@ -82,7 +82,7 @@ def test_a_timer_that_is_too_coarse_is_refused():
     world = World(step=15.6e-3)
     with pytest.raises(TimingError, match=r"too coarse: it moves in steps of 15\.6 ms"):
         measure(calls(world, **TIMES), PLAN, world.timer())
-    stuck = WallTimer(lambda: 7.0)
+    stuck = ClockTimer(lambda: 7.0)
     with pytest.raises(TimingError, match="stood still"):
         measure(calls(World(), **TIMES), PLAN, stuck)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from archgrad.errors import UserError, WorkError
 from archgrad.latency import device_script
 from archgrad.latency.candidates import Target, find
 from archgrad.latency.table import LatencyTable, load_table
-from archgrad.latency.timing import Plan, TimingError, measure, summary
+from archgrad.latency.timing import CLOCKS, ClockTimer, Plan, TimingError, measure, summary
 from archgrad.latency.torch_backend import CudaTimer, inference, torch_calls
 from archgrad.verbs.latency import How, measure_latency, write_latency_kit
 
@@ -156,6 +157,34 @@ def test_candidates_run_on_inputs_of_the_batch_and_precision():
     with inference(1):
         torch_calls(found.manifest, found.modules, list, torch.device("cpu"))
     assert set(seen) == {(3, torch.bfloat16)}
+
+
+def test_the_processor_s_time_leaves_waiting_out():
+    """Sleeping is no work of the thread: by one clock it takes long, by the other hardly anything."""
+    plan = Plan(rounds=4, reading_seconds=1e-3, drift=1e6)
+    x = torch.randn(1, 64, 16, 16)
+    conv = nn.Conv2d(64, 64, 5, padding=2)
+
+    def waiting() -> None:
+        conv(x)
+        time.sleep(0.05)
+
+    found = {}
+    with inference(1):
+        for clock in CLOCKS:
+            session = measure({"wait": waiting, "work": lambda: conv(x)}, plan, ClockTimer(CLOCKS[clock]))
+            found[clock] = summary(session, plan).spreads
+    assert found["wall"]["wait"].median > 0.05
+    assert found["processor"]["wait"].median < 0.025
+    assert found["processor"]["work"].median > 0
+
+
+def test_the_clock_is_kept(tmp_path, short):
+    path = tmp_path / "table.json"
+    table = measure_latency(tiny(), path, How(rounds=4, drift=1e6, clock="processor"))
+    assert table.document["clock"] == "processor"
+    with pytest.raises(UserError, match="clock: it has processor, you gave wall"):
+        measure_latency(tiny(), path, QUICK)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -320,6 +349,8 @@ def test_published_devices_are_shown():
         ([*WORDS, "--out", "t.json", "--drift", "0"], "wanted a drift above 0"),
         ([*WORDS, "--out", "t.json", "--backend", "onnxruntime", "--device", "cuda"], "GPU"),
         ([*WORDS, "--out", "t.json", "--backend", "onnxruntime", "--precision", "bf16"], "in fp32, not bf16"),
+        ([*WORDS, "--out", "t.json", "--clock", "sun"], "unknown clock 'sun'; known: wall, processor"),
+        ([*WORDS, "--out", "t.json", "--clock", "processor", "--threads", "2"], "that of one thread"),
         (["--check", "none.json"], "no latency table none.json"),
         (["--check", "nasbench201:pixel33"], "did you mean 'pixel3'"),
         (["--check", "none.json", "space.channels=3"], "leave out space.channels=3"),

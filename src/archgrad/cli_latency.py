@@ -18,6 +18,9 @@ from archgrad.errors import UserError
 @click.option("--backend", default="torch", show_default=True, help="torch or onnxruntime.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, or cuda with --backend torch.")
 @click.option("--threads", default="1", show_default=True, help="A number, or all.")
+@click.option(
+    "--clock", default="wall", show_default=True, help="wall, or processor on a busy machine (one thread)."
+)
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, or bf16 with --backend torch.")
 @click.option("--rounds", type=click.IntRange(min=4), default=20, show_default=True, help="Of readings.")
@@ -41,6 +44,7 @@ def latency(
     backend: str,
     device: str,
     threads: str,
+    clock: str,
     batch: int,
     precision: str,
     rounds: int,
@@ -94,7 +98,7 @@ def latency(
             "a run says its own sizes and settings: leave out --size, --classes and space.KEY=VALUE"
         )
     target = verb.target_of_run(runs[0]) if runs else verb.target_of_words(str(space), size, classes, pairs)
-    how = verb.How(backend, threads, batch, precision, device, rounds, drift)
+    how = verb.How(backend, threads, batch, precision, device, clock, rounds, drift)
     if kit is not None:
         manifest = verb.write_latency_kit(target, kit, batch=batch, validate=validate, progress=progress())
         count = len(manifest["pieces"]) + len(manifest["whole"])

@@ -22,7 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archgrad.latency.timing import Call, Plan, Summary, Timer, TimingError, measure, summary
+from archgrad.latency.timing import (
+    CLOCKS,
+    Call,
+    ClockTimer,
+    Plan,
+    Summary,
+    Timer,
+    TimingError,
+    measure,
+    summary,
+)
 
 FORMAT, VERSION = "archgrad-latency", 1
 MANIFEST_FORMAT = "archgrad-latency-kit"
@@ -38,12 +48,12 @@ class Calls(NamedTuple):
 
     pieces: a call for each piece of the manifest, and for `EMPTY` where a call costs something by itself.
     whole: makes the calls of the whole networks, in the manifest's order; only when they are needed.
-    timer: None for the host's clock.
+    timer: reads the clock, or what a GPU says.
     """
 
     pieces: Mapping[str, Call]
     whole: Callable[[], Sequence[Call]]
-    timer: Timer | None = None
+    timer: Timer
 
 
 def processor() -> str:
@@ -91,7 +101,9 @@ def call_of(session: Any, shape: Sequence[int], batch: int) -> Call:
     return lambda: session.run(None, feed)
 
 
-def kit_calls(folder: Path, manifest: Mapping[str, Any], threads: int, provider: str) -> Calls:
+def kit_calls(
+    folder: Path, manifest: Mapping[str, Any], threads: int, provider: str, clock: str = "wall"
+) -> Calls:
     """The calls of a kit's models."""
 
     def call(file: str, shape: Sequence[int]) -> Call:
@@ -100,8 +112,8 @@ def kit_calls(folder: Path, manifest: Mapping[str, Any], threads: int, provider:
 
     pieces = {key: call(piece["file"], piece["inputs"][0]) for key, piece in manifest["pieces"].items()}
     pieces[EMPTY] = call(manifest[EMPTY]["file"], manifest[EMPTY]["inputs"][0])
-    whole = manifest["whole"]
-    return Calls(pieces, lambda: [call(one["file"], manifest["space"]["shape"]) for one in whole])
+    whole, timer = manifest["whole"], ClockTimer(CLOCKS[clock])
+    return Calls(pieces, lambda: [call(one["file"], manifest["space"]["shape"]) for one in whole], timer)
 
 
 def table_of(
@@ -119,7 +131,7 @@ def table_of(
         manifest: what to measure.
         calls: how to run it.
         plan: rounds and so on.
-        where: `device` and `backend` of the table.
+        where: `device`, `backend` and `clock` of the table.
         partial: rounds that are done are kept in this file, and gone on with if it is there and of the same
             manifest, device and plan.
         show: progress.
@@ -250,6 +262,21 @@ def threads_of(text: str) -> int:
     return int(text)
 
 
+def check_clock(clock: str, threads: int) -> None:
+    """Refuse a clock that does not see all threads.
+
+    Raises:
+        ValueError: says which one does.
+    """
+    if clock not in CLOCKS:
+        raise ValueError(f"unknown clock {clock!r}; known: {', '.join(CLOCKS)}")
+    if clock == "processor" and threads > 1:
+        raise ValueError(
+            f"the processor's time is that of one thread, and there are {threads}: take --clock wall, or "
+            "--threads 1"
+        )
+
+
 def onnx_backend(provider: str) -> dict[str, Any]:
     """The backend, as a table keeps it."""
     import numpy
@@ -271,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", default="1", help="a number, or all")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--drift", type=float, default=0.1, help="share that the reference may be off")
+    parser.add_argument("--clock", default="wall", help="wall, or processor on a busy machine")
     parser.add_argument("--provider", default="CPUExecutionProvider", help="of ONNX Runtime")
     given = parser.parse_args(arguments)
     folder = Path(__file__).resolve().parent
@@ -280,11 +308,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         threads, plan = threads_of(given.threads), Plan(given.rounds, drift=given.drift)
+        check_clock(given.clock, threads)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    where = {"device": device(threads), "backend": onnx_backend(given.provider)}
-    calls = kit_calls(folder, manifest, threads, given.provider)
+    where = {"device": device(threads), "backend": onnx_backend(given.provider), "clock": given.clock}
+    calls = kit_calls(folder, manifest, threads, given.provider, given.clock)
     said = -math.inf
 
     def show(what: str, done: int, wanted: int, numbers: str) -> None:

@@ -53,7 +53,10 @@ def latency_document(table: LatencyTable, architecture: Architecture | None = No
     cheapest, dearest = table.cost_table().bounds()
     found = {
         "table": table.source,
-        **{key: document[key] for key in ("space", "device", "backend", "batch", "precision", "date")},
+        **{
+            key: document[key]
+            for key in ("space", "device", "backend", "clock", "batch", "precision", "date")
+        },
         "pieces": len(document["entries"]),
         "model": table.model_name(),
         "predictor": document.get("predictor"),
@@ -81,7 +84,7 @@ def latency_text(document: Mapping[str, Any]) -> str:
         ),
         (
             f"{device['accelerator'] or device['processor']}, threads {device['threads']} of "
-            f"{device['cores']} cores; {versions}"
+            f"{device['cores']} cores, time of the {document['clock']}; {versions}"
         ),
         "",
         f"{'piece':<44} {'median':>10} {'quartiles':>19} {'outliers':>9}",

@@ -21,7 +21,10 @@ from archgrad.latency import models
 from archgrad.latency.candidates import Target
 from archgrad.latency.device_script import FORMAT, VERSION, processor
 
-_PARTS = ("space", "device", "backend", "batch", "precision", "groups", "fixed", "entries", "call", "whole")
+_PARTS = (
+    *("space", "device", "backend", "clock", "batch", "precision", "groups", "fixed", "uncounted"),
+    *("plan", "rounds", "reference", "entries", "call", "whole"),
+)
 _NUMBERS = ("median", "lower_quartile", "upper_quartile", "mad")
 
 
@@ -231,7 +234,7 @@ def _check(document: Any, source: str) -> None:
 
 
 def _check_entries(document: Mapping[str, Any], source: str) -> None:
-    if lost := [part for part in (*_PARTS, "uncounted") if part not in document]:
+    if lost := [part for part in _PARTS if part not in document]:
         raise ValueError(f"it lacks {', '.join(lost)}")
     entries = document["entries"]
     missing: list[str] = []

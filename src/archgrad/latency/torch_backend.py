@@ -11,7 +11,7 @@ from torch import nn
 
 from archgrad.errors import UserError
 from archgrad.latency.device_script import Calls
-from archgrad.latency.timing import Call
+from archgrad.latency.timing import CLOCKS, Call, ClockTimer
 from archgrad.randomness import Streams
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -43,6 +43,7 @@ def torch_calls(
     modules: Mapping[str, nn.Module],
     networks: Callable[[], Sequence[nn.Module]],
     device: torch.device,
+    clock: str = "wall",
 ) -> Calls:
     """The calls of a manifest's pieces and whole networks, on random inputs, without gradients.
 
@@ -69,7 +70,7 @@ def torch_calls(
         key: call(modules[key], piece["inputs"], piece["what"]) for key, piece in manifest["pieces"].items()
     }
     shape = manifest["space"]["shape"]
-    timer = CudaTimer() if device.type == "cuda" else None
+    timer = CudaTimer() if device.type == "cuda" else ClockTimer(CLOCKS[clock])
     return Calls(pieces, lambda: [call(network, [shape], "the network") for network in networks()], timer)
 
 

@@ -44,6 +44,7 @@ class How:
     backend: of `BACKENDS`. threads: a number, or "all", one a core. batch: images at once.
     precision: "fp32", or with torch also "bf16", of weights and activations.
     device: "cpu", or with torch also "cuda". rounds: readings of each piece.
+    clock: "wall", or on a busy machine "processor": the time that it gives to the one thread.
     drift: rounds count in which the speed of the machine is within this share of the usual.
     """
 
@@ -52,6 +53,7 @@ class How:
     batch: int = 1
     precision: str = "fp32"
     device: str = "cpu"
+    clock: str = "wall"
     rounds: int = 20
     drift: float = 0.1
 
@@ -74,8 +76,12 @@ class How:
             raise UserError("PyTorch finds no GPU here: leave out --device cuda")
         if self.backend == "onnxruntime" and self.device != "cpu":
             raise UserError("networks are measured on a GPU by --backend torch")
+        if self.device == "cuda" and self.clock != "wall":
+            raise UserError("a GPU is timed by its own events: leave out --clock")
         try:
-            return device_script.threads_of(self.threads), Plan(self.rounds, drift=self.drift)
+            threads = device_script.threads_of(self.threads)
+            device_script.check_clock(self.clock, threads)
+            return threads, Plan(self.rounds, drift=self.drift)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -215,6 +221,7 @@ def _before(out: Path, found: Found, how: How, threads: int) -> LatencyTable | N
             ("backend", there["backend"]["name"], how.backend),
             ("batch", there["batch"], how.batch),
             ("precision", there["precision"], how.precision),
+            ("clock", there["clock"], how.clock),
             ("threads", there["device"]["threads"], threads),
             ("GPU", there["device"]["accelerator"] is not None, how.device == "cuda"),
         )
@@ -241,7 +248,7 @@ def _measured(
     device = torch.device(how.device)
     gpu = torch.cuda.get_device_name() if how.device == "cuda" else None
     backend = torch_backend() if how.backend == "torch" else onnx_backend(_PROVIDER)
-    where = {"device": device_script.device(threads, gpu), "backend": backend}
+    where = {"device": device_script.device(threads, gpu), "backend": backend, "clock": how.clock}
     started: list[str] = []
 
     def show(what: str, done: int, wanted: int, numbers: str) -> None:
@@ -262,10 +269,12 @@ def _measured(
                 return [target.network(Architecture(one["architecture"])) for one in found.manifest["whole"]]
 
             with inference(threads):
-                return table(found.manifest, torch_calls(found.manifest, found.modules, networks, device))
+                return table(
+                    found.manifest, torch_calls(found.manifest, found.modules, networks, device, how.clock)
+                )
         with tempfile.TemporaryDirectory() as name:
             kit = write_latency_kit(target, Path(name), found, progress=progress)
-            return table(kit, kit_calls(Path(name), kit, threads, _PROVIDER))
+            return table(kit, kit_calls(Path(name), kit, threads, _PROVIDER, how.clock))
     except TimingError as error:
         raise WorkError(str(error)) from None
     finally:
