@@ -18,6 +18,7 @@ from archgrad.cli_latency import latency
 from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
+from archgrad.cli_sweep import sweep
 from archgrad.errors import Stopped, UserError, WorkError
 
 
@@ -258,6 +259,7 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
 main.add_command(channels)
 main.add_command(count)
 main.add_command(draw)
+main.add_command(sweep)
 main.add_command(latency)
 
 

@@ -32,7 +32,7 @@ from archgrad.budgets.expectation import CostModel, derived_weights
 from archgrad.choice import Group, Sample
 from archgrad.problem import Objective, Outcome
 
-FIRST_RHO, LAST_RHO = 3.0, 100.0
+FIRST_RHO, LAST_RHO = 0.3, 100.0
 """ρ of (2) at the first and at the last step; between them it grows by the same factor every step."""
 ASCENT = 20.0
 """η·steps of (3): a violation of 10 % that lasts for a tenth of the search raises λ by 0.2."""
