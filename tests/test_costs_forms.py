@@ -181,7 +181,7 @@ def test_the_score_function_of_a_density_is_unbiased() -> None:
     drawn = policy.draw(theta, 1.0, torch.Generator().manual_seed(8))
     weights = [s.weights for s in drawn]
     through = torch.autograd.grad(sampled(table(), weights).sum(), theta, retain_graph=True)
-    mean = float(sampled(table(), weights).mean())
+    mean = float(sampled(table(), weights).detach().mean())
     surrogate = score(table(), weights, policy.log_prob(theta, 1.0, drawn), mean)
     by_score = torch.autograd.grad(surrogate.sum(), theta)
     for one, other in zip(through, by_score, strict=True):
