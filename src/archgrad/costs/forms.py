@@ -134,6 +134,6 @@ def expectation_gap(
     >>> gap.expected, gap.derived, gap.difference, gap.relative
     (20.0, 10.0, -10.0, -0.5)
     """
-    expected, derived = float(table.expected(probabilities)), table.of(architecture)
+    expected, derived = float(table.expected(probabilities).detach()), table.of(architecture)
     difference = derived - expected
     return ExpectationGap(expected, derived, live, difference, difference / expected if expected else None)
