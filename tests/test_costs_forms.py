@@ -215,7 +215,7 @@ def test_the_gap_between_expectation_and_derived_network() -> None:
     p = [a.softmax(-1) for a in logits()]
     derived = Architecture({"x": "a", "y": "b", "z": "p"})
     gap = expectation_gap(table(), p, derived, live=12.0)
-    assert gap.expected == float(table().expected(p))
+    assert gap.expected == float(table().expected(p).detach())
     assert (gap.derived, gap.live) == (8 + 0 + 2 + 6 + 0, 12.0)
     assert gap.difference == gap.derived - gap.expected
     assert gap.relative == pytest.approx(gap.derived / gap.expected - 1)
