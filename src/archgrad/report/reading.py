@@ -39,6 +39,7 @@ class SearchEpoch(_Row):
     valid_accuracy: float | None = None
     cost: float | None = None
     cost_unit: str | None = None
+    budgets: dict[str, dict[str, float | None]] = {}
     entropy: dict[str, float | None] = {}
     entropy_mean: float | None = None
     probabilities: dict[str, tuple[float | None, ...]] = {}
@@ -87,6 +88,14 @@ class Decision(_Row):
     kept: bool = True
 
 
+class BudgetCheck(_Row):
+    """What the derived network costs, of one budget."""
+
+    cost: str
+    value: float | None = None
+    met: bool | None = None
+
+
 class DerivationRecord(_Row):
     """``derivation.json``: the rule, each decision, and what it warned about."""
 
@@ -97,6 +106,7 @@ class DerivationRecord(_Row):
     macs: float | None = None
     skip_share: float | None = None
     epoch: int | None = None
+    budgets: tuple[BudgetCheck, ...] = ()
 
 
 class Best(_Row):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from archgrad.architecture import Edge
 from archgrad.report import figures, heat_maps, points, trained_figures
+from archgrad.report.budgets import budget_points
 from archgrad.report.cell_drawing import cell_svg, choices_svg
 from archgrad.report.figures import Figure
 from archgrad.report.quantities import count, duration, percent
@@ -70,7 +71,7 @@ def page_content(run: RunRecord, colours: Mapping[str, str]) -> dict[str, Any]:
     if stability.epochs:
         strips = strips._replace(figure=heat_maps.stability_figure(stability, colours))
     overview, details, contested = _probabilities(run, colours, decisions)
-    curves, comparison, training = _curves(run), _comparison(controls), _training(run)
+    curves, comparison, training = [*_curves(run), *_budgets(run)], _comparison(controls), _training(run)
     drawn: dict[str, Figure] = {}
     for panel in (*curves, *overview, strips, *comparison, *training):
         if panel.figure is not None:
@@ -256,6 +257,20 @@ def _curves(run: RunRecord) -> list[Panel]:
             "Not measured.",
         ),
     ]
+
+
+def _budgets(run: RunRecord) -> list[Panel]:
+    """Two figures for every budget."""
+    found = []
+    for number, one in enumerate(budget_points(run)):
+        pairs = (
+            ("cost", f"Expected {one.cost}", one.note, (one.expected, one.target), ".4s"),
+            ("price", f"Price of {one.cost}", "nats for 100 % of the target", (one.above, one.below), ".3g"),
+        )
+        for key, title, note, series, form in pairs:
+            figure = figures.curves(series, form=form) if one.expected.epochs else None
+            found.append(Panel(f"budget-{key}-{number}", title, note, figure, "No epoch yet."))
+    return found
 
 
 def _probabilities(
