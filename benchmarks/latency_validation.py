@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--clock", default="wall", help="wall, or processor on a busy machine")
     parser.add_argument("--case", help="the cases whose name has this in it, without a record")
     given = parser.parse_args()
     found = {}
@@ -44,7 +45,7 @@ def main() -> None:
             table = measure_latency(
                 target,
                 Path(folder) / "table.json",
-                How(backend, rounds=given.rounds),
+                How(backend, clock=given.clock, rounds=given.rounds),
                 validate=given.networks,
                 progress=for_this_terminal(),
             )
@@ -53,7 +54,7 @@ def main() -> None:
         kept = ("pieces", "model", "bounds_ms", "rounds", "validation", "backend")
         found[name] = {key: document[key] for key in kept}
     if not given.case:
-        record("latency_validation", {"rounds": given.rounds, "cases": found})
+        record("latency_validation", {"clock": given.clock, "rounds": given.rounds, "cases": found})
 
 
 if __name__ == "__main__":
