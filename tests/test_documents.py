@@ -53,6 +53,7 @@ DOCUMENTS = [
         "docs/language.md",
         "docs/latency.md",
         "docs/costs.md",
+        "docs/budgets.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
@@ -60,6 +61,7 @@ FEW = {
     "search": ["search.epochs=1"],
     "train": ["train.epochs=1"],
     "channels": ["train.epochs=1"],
+    "sweep": ["--points=2", "--seeds=2", "--steps=20"],
     "latency": ["space.channels=4", "space.cells=1", "--rounds=4", "--drift=1e6"],  # on a busy machine, too
 }
 OTHER_COMMANDS = {"git", "cd", "pip"}  # shown for installation; `make`, `python` and `archgrad` are checked
@@ -158,12 +160,12 @@ class Session:
         genotype = "--genotype" in arguments  # nothing is searched before it
         if verb == "search" or (verb == "train" and genotype):
             self.runs.add(str(option(arguments, "--run")))
-        elif not genotype and verb not in ("list", "demo", "lab", "channels", "latency"):
+        elif not genotype and verb not in ("list", "demo", "lab", "channels", "latency", "sweep"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
         if verb == "demo" or "--kit" in arguments or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
         elif (
-            verb in ("list", "search", "lab", "channels", "latency")
+            verb in ("list", "search", "lab", "channels", "latency", "sweep")
             or genotype
             or Path(arguments[0]).exists()
         ):
