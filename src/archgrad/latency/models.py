@@ -263,11 +263,14 @@ class Quality(NamedTuple):
 
 
 def compare(
-    pieces: Pieces, architectures: Sequence[Architecture], measured: Sequence[float]
+    pieces: Pieces,
+    architectures: Sequence[Architecture],
+    measured: Sequence[float],
+    names: Sequence[str] = MODELS,
 ) -> dict[str, Quality]:
-    """Every model for which enough networks were measured, on networks it was not fitted to."""
+    """The models for which enough networks were measured, on networks they were not fitted to."""
     chosen, times = one_hot(pieces, architectures), np.asarray(measured, dtype=np.float64)
-    fitting = [name for name in MODELS if needed(name, pieces) <= len(times)]
+    fitting = [name for name in names if needed(name, pieces) <= len(times)]
     return {name: Quality.of(held_out(name, pieces, chosen, times), times) for name in fitting}
 
 

@@ -123,8 +123,9 @@ class LatencyTable:
         """The additive model that the table stands for: that of the least error; ridge only if asked for."""
         asked = self.document.get("predictor")
         names = ("sum", "scaled", "boundary", *(["ridge"] if asked == "ridge" else []))
-        qualities = self.qualities
-        return models.choose(qualities, names) if qualities else "sum"
+        if not self.measured:
+            return "sum"
+        return models.choose(models.compare(self.pieces, self.architectures, self.measured, names), names)
 
     def additive(self, model: str | None = None) -> models.Additive:
         """Fixed part and one [E, K] a group, in milliseconds.
