@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from archgrad.architecture import Architecture
-from archgrad.choice import concrete
+from archgrad.choice import concrete, supernet
 from archgrad.datasets.decoding import decode
+from archgrad.derive import derive
 from archgrad.errors import UserError, WorkError
 from archgrad.export.standalone import export_standalone
 from archgrad.randomness import seeded_modules
+from archgrad.spaces import SPACES
 from archgrad.spaces.cell import DARTS_CANDIDATES, DartsNetwork
 from archgrad.spaces.drop_path import set_drop_path
 from archgrad.spaces.nasbench201 import NasBench201Network
@@ -100,6 +102,35 @@ def darts(tmp_path_factory):
     return export(
         tmp_path_factory.mktemp("darts"), DartsNetwork, darts_v2(), (3, 32, 32), channels=4, cells=3
     )
+
+
+SEARCHED = {"channels": 4, "cells": 3, "nodes": 2, "affine": False, "pool_norm": True}
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        ("s1", {"channels": 4, "cells": 3}),
+        ("s2", SEARCHED),
+        ("s4", SEARCHED),
+        ("reduced_darts", SEARCHED),
+        ("pc_darts", {**SEARCHED, "partial_channels": 2, "edge_normalisation": True}),
+        ("darts_imagenet", {"channels": 4, "cells": 3, "nodes": 2}),
+        ("nasbench201", {"channels": 4, "cells": 1, "partial_channels": 2, "edge_normalisation": True}),
+        ("mobile", {"channels": 4, "reductions": 2, "widths": [0.5, 1.0]}),
+    ],
+)
+def test_every_space_as_it_is_searched_runs_without_archgrad(tmp_path, space, settings):
+    """Dropped edges, weighed edges, partial channels, widths: as after training with inherited weights."""
+    builder = SPACES[space].builder
+    groups = supernet(builder, (3, 16, 16), 3, **settings).groups
+    generator = torch.Generator().manual_seed(3)
+    probabilities = [torch.rand(len(g.names), len(g.candidates), generator=generator) for g in groups]
+    probabilities = [p / p.sum(dim=1, keepdim=True) for p in probabilities]
+    architecture = derive(groups, probabilities, SPACES[space].rule).architecture
+    _, check = export(tmp_path, builder, architecture, (3, 16, 16), **settings)
+    assert check.largest_difference < 1e-5
+    assert_clean(check.folder / "model.py")
 
 
 def test_darts_cell_is_the_same_network_without_archgrad(darts):

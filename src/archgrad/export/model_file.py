@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -43,7 +44,7 @@ STD = {std}
 
 def chosen(name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
     """Build the candidate that the search chose for the decision `name`."""
-    return options[ARCHITECTURE[name]]()
+{chosen}
 
 
 def build() -> nn.Module:
@@ -138,6 +139,11 @@ def model_text(
     Raises:
         UserError: source is missing or cannot be copied, names collide, or a setting is no literal.
     """
+    if isinstance(builder, partial):  # a space that is another one with some settings of its own
+        if builder.args:
+            raise UserError(f"the space {builder!r} has positional arguments: give them by name")
+        settings = {**builder.keywords, **settings}
+        builder = builder.func
     module, name = locate(builder)
     root = module.partition(".")[0]
     closure = Closure(candidates, {"archgrad", root})
@@ -158,6 +164,7 @@ def model_text(
         licence=_LICENCE.format(module=module, name=name),
     )
     tail = _TAIL.format(
+        chosen=_chosen({piece.name for piece in pieces}),
         architecture="".join(f"    {_literal(k)}: {_literal(v)},\n" for k, v in architecture.items()),
         classes=_wrapped(tuple(classes)),
         shape=_literal(tuple(shape)),
@@ -173,6 +180,22 @@ def model_text(
     text = f"{header}\n{imports}\n{body(pieces)}\n{tail}"
     copied = {p.module.partition(".")[0] for p in pieces} | {"archgrad"}
     return ModelText(text, tuple(sorted(copied)))
+
+
+def _chosen(names: set[str]) -> str:
+    """The body of ``chosen``: what the space uses of `archgrad.choice` has to be met there."""
+    lines = []
+    if "Blend" in names:
+        lines += [
+            "    if name not in ARCHITECTURE:  # nothing is chosen, all are added",
+            "        return Sum(build() for build in options.values())",
+        ]
+    if "Droppable" in names:
+        lines += [
+            "    if ARCHITECTURE[name] not in options:",
+            "        return options.dropped()",
+        ]
+    return "\n".join([*lines, "    return options[ARCHITECTURE[name]]()"])
 
 
 def _arguments(settings: Mapping[str, Any]) -> str:
