@@ -32,6 +32,10 @@ Edge = tuple[int, int]
 """(from, into). The nodes 0 and 1 of a DARTS cell are its inputs, as is node 0 of one of NAS-Bench-201."""
 
 
+Windows = tuple[tuple[int, int], tuple[int, int]]
+"""The first place and the one after the last, of two windows."""
+
+
 class Network:
     """Weights and running statistics by name; `weight_named` is asked for a weight when it is first used."""
 
@@ -142,6 +146,31 @@ class Network:
         if operation == "avg_pool_3x3":
             return average_pool(x, 1)
         return self.relu_conv_bn(x, name, x.shape[1], int(operation[-1]), 1)
+
+    # --- at the ends of a network -----------------------------------------------------------------
+
+    def imagenet_stem(self, x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+        """The two inputs of the first cell for images of ImageNet, at 1/4 and at 1/8 of their size."""
+        x = self.normalise(self.convolve(x, "stem 1", channels // 2, 3, 2), "stem 1, norm", affine=True)
+        x = self.normalise(self.convolve(relu(x), "stem 2", channels, 3, 2), "stem 2, norm", affine=True)
+        y = self.normalise(self.convolve(relu(x), "stem 3", channels, 3, 2), "stem 3, norm", affine=True)
+        return x, y
+
+    def auxiliary(self, x: Tensor, classes: int, rows: Windows, columns: Windows, norm: bool) -> Tensor:
+        """Logits of an inner feature map: means over 2×2 windows, then 128 and 768 channels.
+
+        rows, columns: (first, last + 1) of each window. norm: whether the 768 are normalised (CIFAR alone).
+        """
+        x = relu(x)
+        means = [[x[:, :, a:b, c:d].mean(dim=(2, 3)) for c, d in columns] for a, b in rows]
+        x = torch.stack([torch.stack(row, dim=-1) for row in means], dim=-2)
+        x = relu(self.normalise(self.convolve(x, "middle", 128, 1), "middle, norm", affine=True))
+        w = self.weight("wide", 768, 128, 2, 2)
+        y = torch.stack([x[:, :, u, v] @ w[:, :, u, v].T for u in (0, 1) for v in (0, 1)]).sum(dim=0)
+        y = y[:, :, None, None]
+        if norm:
+            y = self.normalise(y, "wide, norm", affine=True)
+        return self.classify(relu(y), classes)
 
     # --- networks --------------------------------------------------------------------------------
 

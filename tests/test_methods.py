@@ -202,6 +202,29 @@ def test_published_training_of_a_darts_network():
     assert {key: getattr(train, key) for key in published} == published
 
 
+def test_published_training_of_a_darts_network_on_imagenet():
+    """Liu et al. 2019, section 3.3 and appendix A.3, and the authors' code: rate · 0.97 every epoch."""
+    size = DataSize("photos", 1_281_167, (3, 224, 224), True, mirror=True)
+    train = resolve({"method": "darts", "space": {"name": "darts_imagenet"}}, size).config.train
+    published = {
+        "epochs": 250,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "schedule": "exponential",
+        "final_learning_rate": pytest.approx(0.1 * 0.97**250, rel=1e-12),
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 3e-5,
+        "clip": 5.0,
+        "label_smoothing": 0.1,
+        "drop_path": 0.0,
+        "auxiliary_weight": 0.4,
+        "cutout": 0,
+        "space": {"channels": 48, "cells": 14, "auxiliary": True},
+    }
+    assert {key: getattr(train, key) for key in published} == published
+
+
 def test_published_training_of_a_nasbench201_network():
     """Dong & Yang 2020, table 2."""
     train = resolve({"method": "gdas", "space": {"name": "nasbench201"}}, CIFAR10).config.train

@@ -157,6 +157,43 @@ def test_settings_that_contradict_one_another() -> None:
             supernet(DartsNetwork, (3, 9, 9), 2, channels=4, cells=3, **settings)
 
 
+S1 = {  # the two candidates of every edge, in their order, as the authors of RobustDARTS publish them
+    "normal/2<-0": ("skip_connect", "dil_conv_3x3"),
+    "normal/2<-1": ("skip_connect", "dil_conv_5x5"),
+    "normal/3<-0": ("skip_connect", "dil_conv_5x5"),
+    "normal/3<-1": ("skip_connect", "sep_conv_3x3"),
+    "normal/3<-2": ("skip_connect", "dil_conv_3x3"),
+    "normal/4<-0": ("max_pool_3x3", "skip_connect"),
+    "normal/4<-1": ("skip_connect", "sep_conv_3x3"),
+    "normal/4<-2": ("skip_connect", "sep_conv_3x3"),
+    "normal/4<-3": ("skip_connect", "dil_conv_3x3"),
+    "normal/5<-0": ("skip_connect", "sep_conv_3x3"),
+    "normal/5<-1": ("max_pool_3x3", "skip_connect"),
+    "normal/5<-2": ("skip_connect", "dil_conv_3x3"),
+    "normal/5<-3": ("dil_conv_3x3", "dil_conv_5x5"),
+    "normal/5<-4": ("dil_conv_3x3", "dil_conv_5x5"),
+    "reduce/2<-0": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/2<-1": ("max_pool_3x3", "dil_conv_3x3"),
+    "reduce/3<-0": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/3<-1": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/3<-2": ("skip_connect", "dil_conv_5x5"),
+    "reduce/4<-0": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/4<-1": ("max_pool_3x3", "sep_conv_3x3"),
+    "reduce/4<-2": ("skip_connect", "dil_conv_3x3"),
+    "reduce/4<-3": ("skip_connect", "dil_conv_5x5"),
+    "reduce/5<-0": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/5<-1": ("max_pool_3x3", "avg_pool_3x3"),
+    "reduce/5<-2": ("skip_connect", "dil_conv_5x5"),
+    "reduce/5<-3": ("skip_connect", "dil_conv_5x5"),
+    "reduce/5<-4": ("skip_connect", "dil_conv_5x5"),
+}
+
+
+def test_s1_edge_by_edge() -> None:
+    groups = supernet(SPACES["s1"].builder, (3, 8, 8), 2, channels=4, cells=3).groups
+    assert {name: group.candidates for group in groups for name in group.names} == S1
+
+
 def test_s1_has_two_candidates_on_every_edge() -> None:
     groups = supernet(SPACES["s1"].builder, (3, 8, 8), 2, channels=4, cells=3).groups
     assert sum(len(group.names) for group in groups) == 28
