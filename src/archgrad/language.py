@@ -45,7 +45,10 @@ def texts_of(part: Tensor, wanted: int, least_rows: int = 2) -> int:
     """
     texts = min(wanted, len(part) // least_rows)
     if texts < 2:
-        raise UserError(f"a part of the text has {len(part)} words: too few for two texts of {least_rows}")
+        raise UserError(
+            f"a part of the text has {len(part)} words: too few for two texts of {least_rows}; "
+            "give more text, or a smaller text.window"
+        )
     return texts
 
 

@@ -21,6 +21,11 @@ from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import Space, as_space
 
+WARMUP_NOTE = {
+    True: "candidates are compared once their weights are trained",
+    False: "so few epochs leave none before candidates are compared",
+}
+
 
 class TextSize(NamedTuple):
     """What the rules for sizes look at: words to learn from and words of the vocabulary."""
@@ -145,7 +150,7 @@ def _smaller(
     notes += [
         f"search.batch_size = {batch}: at least {_LEAST_WINDOWS} windows an epoch",
         f"search.epochs = {epochs}: about {epochs * steps:,} steps",
-        f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
+        f"search.warmup_epochs = {warmup}: " + WARMUP_NOTE[warmup > 0],
         *(
             [f"architecture.learning_rate = {rate}: logits move as published, at most by {_FASTEST_LOGITS}"]
             if travels

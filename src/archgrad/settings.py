@@ -16,7 +16,7 @@ from archgrad.config_layers import dotted, layered, merge
 from archgrad.config_problems import check, search_problems
 from archgrad.datasets import DATASETS
 from archgrad.errors import ConfigError
-from archgrad.language_settings import TextSize, resolve_text
+from archgrad.language_settings import WARMUP_NOTE, TextSize, resolve_text
 from archgrad.method_problems import momentum_problems, schedule_problems, warmup_problems
 from archgrad.methods import METHODS
 from archgrad.network_features import network_features
@@ -245,7 +245,7 @@ def _smaller(
     notes += [
         f"search.batch_size = {batch}: at least 8 batches an epoch",
         f"search.epochs = {epochs}: about {epochs * steps:,} steps",
-        f"search.warmup_epochs = {warmup}: candidates are compared once their weights are trained",
+        f"search.warmup_epochs = {warmup}: " + WARMUP_NOTE[warmup > 0],
         *(
             [f"architecture.learning_rate = {rate}: logits move as published, at most by {_FASTEST_LOGITS}"]
             if travels

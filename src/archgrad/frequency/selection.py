@@ -113,7 +113,10 @@ def check_amount(total: int, keep: int | None, threshold: float | None) -> None:
         UserError: both or neither given, or out of range.
     """
     if (keep is None) == (threshold is None):
-        raise UserError("say how many channels to keep: either keep (a number) or threshold (a probability)")
+        raise UserError(
+            "say how many channels to keep: either keep or threshold, "
+            "e.g. --keep 24, or --threshold 0.5 for a probability of being open"
+        )
     if keep is not None and not 1 <= keep <= total:
         raise UserError(f"keep: 1 to {total} channels, as these images have {total}; got {keep}")
     if threshold is not None and not 0 < threshold <= 1:
