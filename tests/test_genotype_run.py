@@ -169,6 +169,16 @@ def test_another_run_in_the_folder_is_refused(trained: Path, finished_run: Path)
         genotype_run("DARTS_V1", {"data": {"name": "digits"}}, finished_run)
 
 
+@pytest.mark.parametrize("verb", [["derive"], ["search", "--resume", "--run"]])
+def test_a_genotype_is_not_overwritten_by_a_search(trained: Path, verb: list[str]) -> None:
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    result = call(*verb, trained)
+    assert result.exit_code == 2, result.output
+    assert "holds the genotype NASNet: nothing was searched here" in result.stderr
+    assert f"archgrad train {trained}" in result.stderr
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
 def test_without_a_folder_the_name_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {"data": {"name": "digits"}}

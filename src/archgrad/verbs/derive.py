@@ -24,6 +24,7 @@ from archgrad.runs import Run
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.verbs.contents import read_config, read_groups, read_logits
+from archgrad.verbs.genotype import check_searched
 
 
 def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) -> Derivation:
@@ -32,10 +33,11 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     An unfinished search is derived from its newest checkpoint, with a warning.
 
     Raises:
-        UserError: nothing to derive from, a rule that does not fit the space, budgets that no architecture
-            meets, or `best` where no logits were trained.
+        UserError: nothing to derive from, a genotype in place of a search, a rule that does not fit the
+            space, budgets that no architecture meets, or `best` where no logits were trained.
     """
     run = Run.open(folder)
+    check_searched(run)
     config = read_config(run)
     if rule is not None:
         RULES.check(rule)

@@ -99,6 +99,20 @@ def _given(cell: Published, settings: Mapping[str, Any], data: ImageData | None)
     return merge(given, {"data": {"name": f"{GIVEN}{data.name}"}}) if data is not None else given
 
 
+def check_searched(run: Run) -> None:
+    """The run is that of a search.
+
+    Raises:
+        UserError: its cells are those of a genotype, which another one must not replace.
+    """
+    if run.exists(FILE):
+        name = run.read_json(FILE).get("name")
+        raise UserError(
+            f"{run.folder} holds the genotype {name}: nothing was searched here; train it with\n"
+            f"  archgrad train {run.folder}\nor search in another folder:  archgrad search --run FOLDER …"
+        )
+
+
 def _check_same(run: Run, cell: Published, resolved: Resolved) -> None:
     if not run.exists(FILE):
         raise UserError(

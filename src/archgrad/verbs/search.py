@@ -26,6 +26,7 @@ from archgrad.search_records import EpochRecord, StepRecord
 from archgrad.search_state import SearchState
 from archgrad.settings import DataSize, Resolved, resolve
 from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
+from archgrad.verbs.genotype import check_searched
 
 
 def search_run(
@@ -57,6 +58,7 @@ def search_run(
     given = _with_objects(settings, data, space)
     if resume:
         run = Run.open(folder)
+        check_searched(run)
         before = read_document(run)
     else:
         run, before = Run(folder), {}
