@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgrad.architecture import Architecture, Edge
+from archgrad.choice import concrete, supernet
 from archgrad.errors import UserError
 from archgrad.genotype import Genotype
 from archgrad.genotypes import find, published
+from archgrad.spaces import SPACES
+from archgrad.spaces.space import as_space
 
 
 @given(st.text(alphabet="ab/ #", min_size=1), st.integers(0, 99), st.integers(0, 99), st.integers(1, 99))
@@ -130,6 +133,28 @@ def test_a_nasbench201_string() -> None:
     assert genotype.architecture() == Architecture.from_nasbench201(text)
     assert genotype.to_text() == text
     assert genotype.settings() == {}
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4])
+def test_the_space_builds_cells_of_other_sizes(nodes: int) -> None:
+    """Of NAS-Bench-201 the builder's `nodes` counts the input; of the other spaces it does not."""
+    dense = "+".join(
+        "|" + "|".join(f"nor_conv_3x3~{source}" for source in range(node)) + "|"
+        for node in range(1, nodes + 1)
+    )
+    edges = [[("sep_conv_3x3", source) for source in range(node)] for node in range(2, 2 + nodes)]
+    chain = [("tanh", source) for source in range(nodes)]
+    for text, shape in (
+        (dense, (3, 8, 8)),
+        (f"Genotype(normal={edges}, reduce={edges})", (3, 8, 8)),
+        (f"Genotype(recurrent={chain}, concat=range(1, {nodes + 1}))", (1,)),
+    ):
+        genotype = Genotype.parse(text)
+        assert genotype.nodes == nodes
+        space, more = as_space(SPACES[genotype.space]), genotype.settings()
+        groups = supernet(space.builder, shape, 5, **{**space.small_train, **more}).groups
+        assert {name for group in groups for name in group.names} == set(genotype.architecture())
+        concrete(space.builder, genotype.architecture(), shape, 5, **{**space.small_train, **more})
 
 
 def test_parallel_edges_are_counted_from_one() -> None:

@@ -125,8 +125,9 @@ class Genotype:
     def settings(self) -> dict[str, Any]:
         """The settings of the space's builder that this genotype needs and that are not its defaults."""
         settings: dict[str, Any] = {}
-        if self.nodes != _DEFAULT_NODES[self.space]:
-            settings["nodes"] = self.nodes
+        nodes = self.nodes + _COUNTED_INPUTS.get(self.space, 0)
+        if nodes != _DEFAULT_NODES[self.space]:
+            settings["nodes"] = nodes
         if self.parallel > 1:
             settings["parallel"] = self.parallel
         everything = tuple(range(self.family.first, self.family.first + self.nodes))
@@ -217,7 +218,8 @@ class Genotype:
         return json.dumps(document, ensure_ascii=False) + "\n"
 
 
-_DEFAULT_NODES = {"darts": 4, "darts_rnn": 8, "nasbench201": 3}
+_DEFAULT_NODES = {"darts": 4, "darts_rnn": 8, "nasbench201": 4}  # as the builders count them
+_COUNTED_INPUTS = {"nasbench201": 1}  # inputs that a builder's `nodes` counts; a genotype's leaves them out
 
 
 def family_of(kinds: Iterable[str]) -> Family:
