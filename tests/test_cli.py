@@ -20,7 +20,10 @@ from archgrad.cli import main
 from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ["search", "derive", "train", "export", "report", "channels", "count", "draw", "lab", "list", "demo"]
+VERBS = [
+    "search", "derive", "train", "export", "report", "channels", "count", "draw", "sweep", "latency", "lab",
+    "list", "demo",
+]  # fmt: skip
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
 
@@ -63,6 +66,16 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
         monkeypatch.setattr(
             f"archgrad.verbs.{module}.{name}", lambda *a, _n=name, **k: seen.append(_n) or exit(0)
         )
+    monkeypatch.setattr(
+        "archgrad.verbs.sweep.sweep_landscape", lambda *a, **k: seen.append("sweep") or exit(0)
+    )
+    for name in ("target_of_run", "target_of_words"):
+        monkeypatch.setattr(
+            f"archgrad.verbs.latency.{name}", lambda *a, **k: seen.append("latency") or exit(0)
+        )
+    monkeypatch.setattr(
+        "archgrad.latency.report.published_document", lambda *a: seen.append("latency") or exit(0)
+    )
     monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
     lines = []
