@@ -75,6 +75,17 @@ def test_of_a_decided_search_it_is_the_cost_of_the_derived_architecture(rule: st
     assert float(costs.expected([z])) == pytest.approx(costs.of(derive((CELL,), [p], rule).architecture))
 
 
+@pytest.mark.parametrize("rule", ["argmax", "darts"])
+def test_sharp_probabilities_are_powers_and_end_at_the_winner(rule: str) -> None:
+    p = torch.softmax(rows(CELL), dim=-1)
+    plain, sharp = (derived_weights((CELL,), [p], rule, sharpness=s)[0] for s in (1.0, 3.0))
+    powers = plain**3
+    assert torch.allclose(sharp, powers / powers.sum(dim=-1, keepdim=True))
+    costs = table(CELL)
+    (end,) = derived_weights((CELL,), [p], rule, sharpness=1000.0)
+    assert float(costs.expected([end])) == pytest.approx(costs.of(derive((CELL,), [p], rule).architecture))
+
+
 def test_searches_at_once_are_ruled_one_by_one() -> None:
     p = torch.softmax(rows(CELL, 3, 4), dim=-1)
     (together,) = derived_weights((CELL,), [p], "darts")
@@ -91,7 +102,7 @@ def test_gates_count_by_their_shares() -> None:
 @pytest.mark.parametrize("rule", ["argmax", "darts"])
 def test_the_gradient_equals_finite_differences(rule: str) -> None:
     held = holding(CELL, Budget("macs", 8.0), Budget("parameters", 60.0, 50.0), rule=rule)
-    state = HoldState(torch.tensor([[0.3, 0.0], [0.0, 0.7]]).double(), taken=40)
+    state = HoldState(torch.tensor([[0.3, 0.0], [0.0, 0.7]]).double(), taken=30)
 
     def value(alpha: Tensor) -> Tensor:
         return held.term([torch.softmax(alpha, dim=-1)], state)
@@ -131,6 +142,9 @@ def test_prices_rise_by_the_violation_and_never_fall_below_zero() -> None:
     kept.update([p], state)
     assert state.multipliers[0].tolist() == [0.0, 0.0]
     assert held.rho(0) == pytest.approx(hold_module.FIRST_RHO)
+    assert [held.sharpness(t) for t in (0, 15, 50, 80)] == pytest.approx(
+        [1.0, 1.0, hold_module.SHARPEST, hold_module.SHARPEST]
+    )
     assert held.rho(50) == held.rho(80) == pytest.approx(hold_module.LAST_RHO)
 
 
@@ -160,20 +174,21 @@ class TestWholeSearch:
         for _ in search(LandscapeTask(landscape, searches, steps_per_epoch=1), state, plan, Streams(0)):
             pass
         (p,) = policy.probabilities([t.detach() for t in state.logits])
-        return held.expected([p])[..., 0], state, held
+        return held.expected([p], steps)[..., 0], state, held
 
     @pytest.mark.parametrize("searches", [None, 3])
     def test_the_expected_cost_ends_at_the_budget(self, searches: int | None) -> None:
         free, _, _ = self.run(Budget("macs", 1e9), searches)
         assert float(free.min()) > 13.5
         expected, state, _ = self.run(Budget("macs", 11.0), searches)
-        assert expected.flatten().tolist() == pytest.approx([11.0] * expected.numel(), rel=0.01)
+        # it settles at an architecture below the limit, none of which is far: the costs are discrete
+        assert bool(((expected <= 11.0 * 1.02) & (expected > 9.5)).all())
         assert state.hold is not None
         assert float(state.hold.multipliers[..., 0].min()) > 0
 
     def test_a_lower_end_is_held_too(self) -> None:
         expected, state, _ = self.run(Budget("macs", 20.0, 18.0), None)
-        assert float(expected) == pytest.approx(18.0, rel=0.01)
+        assert 18.0 * 0.99 < float(expected) < 20.0 * 1.01
         assert state.hold is not None
         assert float(state.hold.multipliers[0, 1]) > 0
 

@@ -99,7 +99,7 @@ def test_latency_budgets_are_met_and_the_accuracy_is_near_the_best(device: str) 
         budget = Budget(cost.name, float(latency.quantile(share)))
         found = search_within(contender(), searched, [budget], [cost], searches=8, candidates=32)
         assert bool((found.costs <= budget.most).all())
-        assert float(found.expected.mean()) == pytest.approx(budget.most, rel=0.08)
+        assert 0.75 * budget.most < float(found.expected.mean()) < 1.02 * budget.most
         gaps.append(float(searched.truth.values(found.derived).mean() - truth[latency <= budget.most].min()))
     assert sum(gaps) / len(gaps) < 0.006
 

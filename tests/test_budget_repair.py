@@ -212,7 +212,7 @@ def test_a_run_within_budgets(
     run = search_run(settings, tmp_path / "run", data=few_digits)
     line = run.read_lines("metrics.jsonl")[-1]
     assert set(line["budgets"]) == {"macs", "parameters"}
-    assert set(line["budgets"]["macs"]) == {"expected", "price_above", "price_below"}
+    assert set(line["budgets"]["macs"]) == {"expected", "held", "price_above", "price_below"}
     derivation = derive_run(run.folder)
     by_cost = {one["cost"]: one for one in derivation.budgets}
     assert 13_580 <= by_cost["macs"]["value"] <= 14_420

@@ -15,7 +15,7 @@ from archgrad.report.sections import page_content
 def run(folder: Path, budget: str = "macs: 2k±5%", derived: bool = True) -> Path:
     (folder / "config.yaml").write_text(f"method: darts\nbudget:\n  {budget}\n")
     lines = [
-        {"epoch": e, "budgets": {"macs": {"expected": 3000.0 - 500 * e, "price_above": 0.1 * e}}}
+        {"epoch": e, "budgets": {"macs": {"held": 3000.0 - 500 * e, "price_above": 0.1 * e}}}
         for e in range(3)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

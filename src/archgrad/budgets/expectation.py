@@ -43,7 +43,12 @@ class CostModel(Protocol):
 
 
 def derived_weights(
-    groups: Sequence[Group], probabilities: Sequence[Tensor], rule: str, *, gates: bool = False
+    groups: Sequence[Group],
+    probabilities: Sequence[Tensor],
+    rule: str,
+    *,
+    gates: bool = False,
+    sharpness: float = 1.0,
 ) -> list[Tensor]:
     """The weights whose expected cost is that of the network that the rule derives.
 
@@ -55,6 +60,7 @@ def derived_weights(
         probabilities: [..., E, K] per group.
         rule: an entry of `RULES`.
         gates: each probability is of a gate of its own; their shares count.
+        sharpness: s > 1 takes p^s / Σ p^s in the place of p: nearer to the winner, which is what is derived.
 
     Returns:
         [..., E, K] per group of choices, blends left out, as cost tables have them.
@@ -63,9 +69,12 @@ def derived_weights(
     if gates:
         rows = [p / p.sum(dim=-1, keepdim=True).clamp_min(1e-12) for p in rows]
     if rule not in EDGES_KEPT:
-        return rows
+        return [_sharpened(p, sharpness) for p in rows]
     if rows[0].dim() > 2:  # a rule looks at one search at a time
-        each = [derived_weights(groups, one, rule, gates=gates) for one in zip(*probabilities, strict=True)]
+        each = [
+            derived_weights(groups, one, rule, gates=gates, sharpness=sharpness)
+            for one in zip(*probabilities, strict=True)
+        ]
         return [torch.stack(part) for part in zip(*each, strict=True)]
     kept = {d.name: d.kept for d in RULES[rule](groups, [p.detach() for p in probabilities]).decisions}
     found = []
@@ -74,5 +83,11 @@ def derived_weights(
         allowed = torch.tensor([candidate != NONE for candidate in group.candidates]).to(p)
         q = p * allowed
         q = q / q.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
-        found.append(torch.where(stays, q, (1 - allowed).expand_as(q)))
+        found.append(torch.where(stays, _sharpened(q, sharpness), (1 - allowed).expand_as(q)))
     return found
+
+
+def _sharpened(p: Tensor, sharpness: float) -> Tensor:
+    if sharpness == 1.0:
+        return p
+    return torch.softmax(sharpness * p.clamp_min(torch.finfo(p.dtype).tiny).log(), dim=-1)

@@ -38,6 +38,11 @@ ASCENT = 20.0
 """η·steps of (3): a violation of 10 % that lasts for a tenth of the search raises λ by 0.2."""
 
 
+SHARPEN_FROM, SHARPEST = 0.3, 10.0
+"""E[c] is under p^s / Σ p^s: s is 1 for the first 30 % of the steps and then grows to 10. At a limit an
+undecided search can keep its budget as a mixture of a cheap and a dear candidate, of which one is derived."""
+
+
 @dataclass
 class HoldState:
     """What changes: λ [..., B, 2] of g₁ and g₂, steps taken, and the newest E[c] [..., B]."""
@@ -81,22 +86,31 @@ class Hold:
         shape = (() if searches is None else (searches,)) + (len(self.budgets), 2)
         return HoldState(torch.zeros(shape, dtype=theta[0].dtype, device=theta[0].device))
 
-    def expected(self, probabilities: Sequence[Tensor]) -> Tensor:
-        """E[c] [..., B] of the network that would be derived, from probabilities [..., E, K] per group."""
-        weights = derived_weights(self.groups, probabilities, self.rule, gates=self.gates)
+    def expected(self, probabilities: Sequence[Tensor], taken: int = 0) -> Tensor:
+        """E[c] [..., B] of the network that would be derived, from probabilities [..., E, K] per group.
+
+        taken: steps so far, which say how sharp the probabilities are made.
+        """
+        weights = derived_weights(
+            self.groups, probabilities, self.rule, gates=self.gates, sharpness=self.sharpness(taken)
+        )
         return torch.stack([cost.expected(weights) for cost in self.costs], dim=-1)
 
     def term(self, probabilities: Sequence[Tensor], state: HoldState) -> Tensor:
         """Σ ψ over the budgets [...], eq. (2); differentiable in the probabilities."""
         rho = self.rho(state.taken)
-        price = (state.multipliers + rho * self._gaps(self.expected(probabilities))).clamp(min=0)
+        plain = self.expected(probabilities)
+        # its value is that of the sharp probabilities, its slope that of the plain ones: sharp ones have none
+        # where a search is decided
+        held = plain + (self.expected(probabilities, state.taken) - plain).detach()
+        price = (state.multipliers + rho * self._gaps(held)).clamp(min=0)
         terms: Tensor = ((price.square() - state.multipliers.square()) / (2 * rho)).sum(dim=(-2, -1))
         return terms
 
     def update(self, probabilities: Sequence[Tensor], state: HoldState) -> None:
         """Eq. (3), at the probabilities after a step."""
         with torch.no_grad():
-            state.expected = self.expected(probabilities)
+            state.expected = self.expected(probabilities, state.taken)
             gaps = self._gaps(state.expected)
             state.multipliers = (state.multipliers + ASCENT / self.steps * gaps).clamp(min=0)
         state.taken += 1
@@ -108,7 +122,7 @@ class Hold:
         whose choices depend on one another, where E[c] has no closed form in the probabilities.
         """
         with torch.no_grad():
-            gaps = self._gaps(self.expected(probabilities))
+            gaps = self._gaps(self.expected(probabilities, state.taken))
             price = (state.multipliers + self.rho(state.taken) * gaps).clamp(min=0)
             slope = (price[..., 0] - price[..., 1]) / self._targets(price)
 
@@ -123,17 +137,25 @@ class Hold:
         """ρ after so many steps."""
         return float(FIRST_RHO * (LAST_RHO / FIRST_RHO) ** min(1.0, taken / max(1, self.steps)))
 
+    def sharpness(self, taken: int) -> float:
+        """s after so many steps."""
+        beyond = (min(1.0, taken / max(1, self.steps)) - SHARPEN_FROM) / (1 - SHARPEN_FROM)
+        return float(SHARPEST ** max(0.0, beyond))
+
     def record(self, probabilities: Sequence[Tensor], state: HoldState) -> dict[str, dict[str, float]]:
-        """Of every budget the expected cost and the two prices, the mean over S searches."""
-        with torch.no_grad():
-            expected = self.expected(probabilities)
+        """Of every budget E[c], E[c] under the sharpened probabilities (which is held), and the two prices.
+
+        Each is the mean over S searches.
+        """
         count, prices = len(self.budgets), state.multipliers
-        means = expected.reshape(-1, count).mean(dim=0).tolist()
+        with torch.no_grad():
+            both = [self.expected(probabilities, taken) for taken in (0, state.taken)]
+        means, held = (e.reshape(-1, count).mean(dim=0).tolist() for e in both)
         above, below = prices.reshape(-1, count, 2).mean(dim=0).unbind(dim=-1)
         return {
-            budget.cost: {"expected": mean, "price_above": up, "price_below": down}
-            for budget, mean, up, down in zip(
-                self.budgets, means, above.tolist(), below.tolist(), strict=True
+            budget.cost: {"expected": mean, "held": sharp, "price_above": up, "price_below": down}
+            for budget, mean, sharp, up, down in zip(
+                self.budgets, means, held, above.tolist(), below.tolist(), strict=True
             )
         }
 

@@ -36,7 +36,7 @@ class Found:
     """How S searches within B budgets ended.
 
     argmax: [S, E], the most probable architectures. derived: [S, E], those of them that meet every budget.
-    argmax_costs, costs: [S, B] of these. expected: [S, B], the expected costs at the end.
+    argmax_costs, costs: [S, B] of these. expected: [S, B], the expected costs that were held at the end.
     met: [S], whether the argmax met every budget.
     lost: [S], log-probability of the argmax minus that of the derived one, in nats; never negative.
     prices: [S, B, 2], the multipliers at the end.
@@ -101,7 +101,7 @@ def search_within(
         derived,
         torch.stack([cost.values(argmax) for cost in costs], dim=-1),
         torch.stack([cost.values(derived) for cost in costs], dim=-1),
-        hold.expected([p]),
+        hold.expected([p], state.hold.taken),
         meets(argmax, budgets, costs),
         lost,
         state.hold.multipliers,

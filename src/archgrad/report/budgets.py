@@ -13,7 +13,8 @@ from archgrad.report.reading import RunRecord
 class BudgetPoints(NamedTuple):
     """One budget of a run.
 
-    cost: its name. limit: as written, for a person. expected: of the network that would have been derived.
+    cost: its name. limit: as written, for a person.
+    expected: as it is held, of the network that would have been derived.
     target: what the search aimed at, the same in every epoch. above, below: the prices (`budgets.hold`), in
         nats for 100 % of the target, of exceeding the budget and of falling short of it.
     value, met: of the derived network; None before there is one.
@@ -60,7 +61,7 @@ def _points(run: RunRecord, budget: Budget) -> BudgetPoints:
     return BudgetPoints(
         budget.cost,
         str(budget),
-        series("expected", "expected"),
+        series("expected", "held"),
         Series("target", numbers, (budget.target,) * len(numbers)),
         series("of exceeding it", "price_above"),
         series("of falling short", "price_below"),
