@@ -89,9 +89,12 @@ def test_factorized_reduction_sees_both_diagonals() -> None:
     torch.testing.assert_close(module(x), expected)
 
 
-def test_factorized_reduction_needs_two_channels() -> None:
-    with pytest.raises(UserError, match="at least 2 output channels, got 1"):
-        OPS["skip_connect"](4, 1, 2)
+@pytest.mark.parametrize("channels", [0, 1, 5])
+def test_factorized_reduction_needs_an_even_number_of_channels(channels: int) -> None:
+    with pytest.raises(
+        UserError, match=rf"two halves, and {channels} output channels are not divisible by 2"
+    ):
+        OPS["skip_connect"](4, channels, 2)
 
 
 def test_none_gives_zeros_even_for_a_non_finite_input() -> None:

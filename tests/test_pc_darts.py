@@ -141,7 +141,7 @@ def test_parallel_edges_and_concatenations() -> None:
     cells = of.network.cells
     assert cells[0].concat == (2, 4)
     assert cells[1].concat == (2, 3, 4)
-    for wrong in ([2, 2], [1, 2], [2, 5], [9]):
+    for wrong in ([2, 2], [1, 2], [2, 5], [9], []):
         with pytest.raises(UserError, match=r"space.normal_concat: .*different nodes from 2 to 4"):
             supernet(DartsNetwork, (3, 8, 8), 2, channels=4, cells=3, nodes=3, normal_concat=wrong)
 
@@ -152,9 +152,56 @@ def test_settings_that_contradict_one_another() -> None:
         ({"stem": "imagnet"}, "none of cifar, imagenet"),
         ({"odd_sizes": "refuse"}, r"would halve 9×9"),
         ({"candidates": {"normal/2<-0": ["skip_connect"]}}, "gives none for the edge 'normal/2<-1'"),
+        ({"stem": "imagenet", "channels": 5}, "wanted an even number, got 5"),
     ):
         with pytest.raises(UserError, match=words):
-            supernet(DartsNetwork, (3, 9, 9), 2, channels=4, cells=3, **settings)
+            supernet(DartsNetwork, (3, 9, 9), 2, **{"channels": 4, "cells": 3, **settings})
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        ("darts", {"channels": 0}),
+        ("darts", {"channels": 4.0}),
+        ("darts", {"channels": True}),
+        ("darts", {"cells": 3.5}),
+        ("darts", {"nodes": 0}),
+        ("darts", {"parallel": 0}),
+        ("darts", {"stem_multiplier": 0}),
+        ("nasbench201", {"channels": 0}),
+        ("nasbench201", {"cells": 0}),
+        ("nasbench201", {"stages": 0}),
+        ("nasbench201", {"nodes": -1}),
+        ("mobile", {"channels": 0}),
+        ("mobile", {"head": 0}),
+        ("darts_rnn", {"hidden": 0}),
+        ("darts_rnn", {"hidden": 2.5}),
+        ("darts_rnn", {"nodes": 0}),
+    ],
+    ids=str,
+)
+def test_numbers_that_count_nothing(space: str, wrong: dict[str, object]) -> None:
+    name, value = next(iter(wrong.items()))
+    shape = (8,) if space == "darts_rnn" else (3, 32, 32)
+    with pytest.raises(UserError, match=rf"space.{name}: wanted a whole number of at least 1, got {value}"):
+        supernet(SPACES[space].builder, shape, 2, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("space", "candidates"),
+    [
+        ("darts", ["skip_connect", "sep_conv_3x3", "sep_conv_3x3"]),
+        ("darts", {**dict(SPACES["s1"].builder.keywords["candidates"]), "reduce/5<-4": ["none", "none"]}),
+        ("nasbench201", ["skip_connect", "none", "none"]),
+        ("darts_rnn", ["none", "tanh", "tanh"]),
+    ],
+    ids=["darts", "of an edge", "nasbench201", "darts_rnn"],
+)
+def test_candidates_given_twice(space: str, candidates: object) -> None:
+    shape = (8,) if space == "darts_rnn" else (3, 8, 8)
+    where = r" of the edge 'reduce/5<-4'" if isinstance(candidates, dict) else ""
+    with pytest.raises(UserError, match=rf"wanted different ones{where}, got (none|tanh|sep_conv_3x3) more"):
+        supernet(SPACES[space].builder, shape, 2, candidates=candidates)
 
 
 S1 = {  # the two candidates of every edge, in their order, as the authors of RobustDARTS publish them

@@ -360,8 +360,10 @@ def test_a_plain_call_reads_words_from_a_zero_state() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UserError, match="unknown 'swish'; a recurrent cell has none, tanh"):
         supernet(darts_rnn, (T,), V, hidden=H, candidates=["tanh", "swish"])
-    with pytest.raises(UserError, match=r"concat: nodes of the cell, from 1 to 8; got \[3, 9\]"):
+    with pytest.raises(UserError, match=r"concat: different nodes of the cell, from 1 to 8; got \[3, 9\]"):
         supernet(darts_rnn, (T,), V, hidden=H, concat=[3, 9])
+    with pytest.raises(UserError, match=r"concat: different nodes of the cell, from 1 to 8; got \[1, 1\]"):
+        supernet(darts_rnn, (T,), V, hidden=H, concat=[1, 1])
     with pytest.raises(UserError, match="dropout_hidden: a probability of at least 0 and below 1; got 1"):
         supernet(darts_rnn, (T,), V, hidden=H, dropout_hidden=1.0)
 

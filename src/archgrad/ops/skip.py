@@ -12,20 +12,23 @@ from archgrad.errors import UserError
 class FactorizedReduce(nn.Module):
     """ReLU, two 1×1 convolutions of stride 2, one shifted by a pixel, concatenated; BatchNorm (DARTS).
 
-    The published code needs even sizes. An odd one is padded by a row and a column of zeros (as in
-    the GDAS authors' code), which changes nothing where the size is even.
+    The published code needs even sizes. An odd height or width is padded by a row or column of zeros (as
+    in the GDAS authors' code), which changes nothing where the size is even.
 
     Raises:
-        UserError: fewer than two output channels, one for each half.
+        UserError: the output channels are not divisible by 2.
     """
 
     def __init__(self, c_in: int, c_out: int, affine: bool = True):
         super().__init__()
-        if c_out < 2:
-            raise UserError(f"a factorised reduction needs at least 2 output channels, got {c_out}")
+        if c_out < 2 or c_out % 2:
+            raise UserError(
+                f"a factorised reduction has two halves, and {c_out} output channels are not divisible by 2: "
+                "give an even number"
+            )
         self.relu = nn.ReLU()
         self.conv_even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.conv_odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.conv_odd = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:

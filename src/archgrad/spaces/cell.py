@@ -25,7 +25,7 @@ from archgrad.ops.zero import Zero
 from archgrad.spaces.auxiliary import AuxiliaryHead
 from archgrad.spaces.drop_path import DropPath
 from archgrad.spaces.partial_channels import PartialChannels, check_divisible
-from archgrad.spaces.space import Shape, Space
+from archgrad.spaces.space import Shape, Space, check_counts, check_different
 from archgrad.spaces.stems import CifarStem, ImageNetStem
 
 DARTS_CANDIDATES = (
@@ -65,11 +65,12 @@ class CellDesign:
     edge_normalisation: bool
 
     def __post_init__(self) -> None:
-        if self.nodes < 1 or self.parallel < 1:
-            raise UserError(
-                f"a cell has at least one node and one edge between two nodes, got nodes={self.nodes} "
-                f"parallel={self.parallel}"
-            )
+        check_counts(nodes=self.nodes, parallel=self.parallel)
+        if isinstance(self.candidates, Mapping):
+            for edge, candidates in self.candidates.items():
+                check_different(candidates, f" of the edge {edge!r}")
+        else:
+            check_different(self.candidates)
         for kind, concat in self.concat.items():
             if (
                 not concat
@@ -228,6 +229,9 @@ class DartsNetwork(nn.Module):
         odd_sizes: Literal["pad", "refuse"] = "pad",
     ):
         super().__init__()
+        check_counts(channels=channels, cells=cells, nodes=nodes)
+        if stem_multiplier is not None:
+            check_counts(stem_multiplier=stem_multiplier)
         if cells < 3:
             raise UserError(
                 f"a DARTS network has a normal and two reduction cells, so cells >= 3; got {cells}"
@@ -244,7 +248,10 @@ class DartsNetwork(nn.Module):
         design = CellDesign(
             nodes,
             parallel,
-            {"normal": normal_concat or every, "reduce": reduce_concat or every},
+            {
+                "normal": every if normal_concat is None else normal_concat,
+                "reduce": every if reduce_concat is None else reduce_concat,
+            },
             candidates,
             affine,
             pool_norm,
@@ -253,8 +260,10 @@ class DartsNetwork(nn.Module):
         )
         size = shape[1:]
         if stem == "imagenet":
-            if channels < 2:
-                raise UserError(f"space.channels: the ImageNet stem needs at least 2, got {channels}")
+            if channels % 2:
+                raise UserError(
+                    f"space.channels: the ImageNet stem halves them, so wanted an even number, got {channels}"
+                )
             self.stem: nn.Module = ImageNetStem(shape[0], channels)
             for _ in range(3):
                 size = _halved(size, odd_sizes)

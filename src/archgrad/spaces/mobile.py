@@ -17,7 +17,7 @@ from archgrad.errors import UserError
 from archgrad.ops import OPS
 from archgrad.ops.inverted_residual import BlockKind, InvertedResidual
 from archgrad.spaces.drop_path import DropPath
-from archgrad.spaces.space import Shape, Space
+from archgrad.spaces.space import Shape, Space, check_counts
 from archgrad.spaces.width import choose_width
 from archgrad.table import nearest
 
@@ -132,7 +132,7 @@ class MobileNetwork(nn.Module):
         affine: whether BatchNorm inside candidates has scale and shift.
 
     Raises:
-        UserError: `stages`, `reductions`, `candidates` or `widths` are not as described.
+        UserError: `channels`, `reductions`, `stages`, `head`, `candidates` or `widths` are not as described.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class MobileNetwork(nn.Module):
         affine: bool = True,
     ):
         super().__init__()
+        check_counts(channels=channels, head=head)
         _check(stages, candidates, widths)
         strides = _strides(stages, reductions)
         c_in = _scaled(FBNET_STEM, channels)

@@ -17,7 +17,7 @@ from archgrad.ops.convolution import ReLUConvBN
 from archgrad.ops.take import Take
 from archgrad.ops.zero import Zero
 from archgrad.spaces.partial_channels import PartialChannels, check_divisible
-from archgrad.spaces.space import Shape, Space
+from archgrad.spaces.space import Shape, Space, check_counts, check_different
 
 
 class NasBench201Cell(nn.Module):
@@ -108,6 +108,9 @@ class NasBench201Network(nn.Module):
         affine: whether BatchNorm inside cells has scale and shift (search: no; reductions always have).
         partial_channels: k, where only 1/k of an edge's channels go through the candidates.
         edge_normalisation: whether the edges into a node are weighed by a softmax in the supernet.
+
+    Raises:
+        UserError: a number below 1, or a candidate given twice.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class NasBench201Network(nn.Module):
         edge_normalisation: bool = False,
     ):
         super().__init__()
+        check_counts(channels=channels, cells=cells, stages=stages, nodes=nodes)
+        check_different(candidates)
         width = channels
         self.stem = nn.Sequential(nn.Conv2d(shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         self.body = nn.Sequential()

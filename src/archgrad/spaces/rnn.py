@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from archgrad.choice import Choice, Pick
 from archgrad.errors import UserError
 from archgrad.spaces.language_model import INITIAL_RANGE, Dropouts, LanguageModel, Masks, times
-from archgrad.spaces.space import Space
+from archgrad.spaces.space import Space, check_counts, check_different
 
 RNN_CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
 
@@ -253,11 +253,15 @@ def darts_rnn(
             `Dropouts`.
 
     Raises:
-        UserError: unknown candidates, nodes in `concat` that are none, a dropout that is no probability
-            below 1.
+        UserError: `hidden` or `nodes` below 1, candidates that are unknown or given twice, nodes in
+            `concat` that are none or given twice, a dropout that is no probability below 1.
     """
-    if concat is not None and (not concat or not all(1 <= node <= nodes for node in concat)):
-        raise UserError(f"concat: nodes of the cell, from 1 to {nodes}; got {list(concat)}")
+    check_counts(hidden=hidden, nodes=nodes)
+    check_different(candidates)
+    if concat is not None and (
+        not concat or len(set(concat)) < len(concat) or not set(concat) <= set(range(1, nodes + 1))
+    ):
+        raise UserError(f"concat: different nodes of the cell, from 1 to {nodes}; got {list(concat)}")
     if unknown := [c for c in candidates if c not in ("none", *ACTIVATIONS)]:
         raise UserError(
             f"candidates: unknown {', '.join(map(repr, unknown))}; a recurrent cell has none, "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 from torch import nn
@@ -60,6 +61,30 @@ class Space:
         return [
             f"{key!r}{nearest(key, known)}; it takes {', '.join(known)}" for key in given if key not in known
         ]
+
+
+def check_counts(**settings: object) -> None:
+    """Settings of a builder that count something.
+
+    Raises:
+        UserError: one is no whole number of at least 1.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise UserError(f"space.{name}: wanted a whole number of at least 1, got {value!r}")
+
+
+def check_different(candidates: Sequence[str], where: str = "") -> None:
+    """Candidates of a choice; `where` says of which, as in ``" of the edge 'normal/2<-0'"``.
+
+    Raises:
+        UserError: one is given twice.
+    """
+    if twice := [name for name in dict.fromkeys(candidates) if list(candidates).count(name) > 1]:
+        raise UserError(
+            f"space.candidates: wanted different ones{where}, got {', '.join(twice)} more than once; "
+            "give each once"
+        )
 
 
 def as_space(part: object) -> Space:
