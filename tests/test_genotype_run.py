@@ -143,6 +143,14 @@ def test_controls_are_of_the_same_space(tmp_path: Path) -> None:
         (["--genotype", "DARTS_V2"], "--data cifar10"),
         (["--genotype", "DARTS_V2", "--data", "digits", "method=gdas"], "decides method"),
         (["--genotype", "DARTS_V2", "--data", "digits", "space.nodes=3"], "decides space"),
+        (
+            ["--genotype", "DARTS_V2", "--data", "digits", "train.space.normal_concat=[2]"],
+            "decides train.space.",
+        ),
+        (["--genotype", "DARTS_V2", "--data", "digits", "train.space.nodes=3"], "decides train.space.nodes"),
+        (["--genotype", "DARTS_V2", "--data", "digits", "search.epochs=99"], "so search would do nothing"),
+        (["--genotype", "DARTS_V2", "--data", "digits", "derive.rule=snas"], "so derive would do nothing"),
+        (["--genotype", "DARTS_V2", "--data", "digits", "--inherit"], "leave --inherit out"),
         (["--genotype", "DARTS_V2", "--data", "digits", "runs/x"], "section.key=value"),
         (["--genotype", "DARTS_V2", "--data", "digits", "train.space.cells=2"], "cells"),
         (["--genotype", "DARTS_V2", "--data", "digits", "train.epoch=2"], "did you mean"),
@@ -177,6 +185,22 @@ def test_a_genotype_is_not_overwritten_by_a_search(trained: Path, verb: list[str
     assert "holds the genotype NASNet: nothing was searched here" in result.stderr
     assert f"archgrad train {trained}" in result.stderr
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_the_cells_of_a_genotype_stay_as_they_are(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"decides train\.space\.candidates"):
+        train_run(trained, {"train": {"space": {"candidates": ["none", "skip_connect"]}}}, again=True)
+    assert (trained / "train" / "derived" / "result.json").is_file()
+
+
+def test_two_edges_that_are_alike_are_said(tmp_path: Path) -> None:
+    note = "note: node 5 of the normal cell has 2 edges avg_pool_3x3 from node 0"
+    assert note in call("count", "--genotype", "NASNet").stdout
+    assert note in call("draw", "--genotype", "NASNet", "--out", tmp_path / "cell.svg").stderr
+    result = call("train", "--genotype", "NASNet", *words(tmp_path / "run"))
+    assert result.exit_code == 0
+    assert note in result.stderr
+    assert "note:" not in call("count", "--genotype", "AmoebaNet").stdout  # two edges, but different ones
 
 
 def test_without_a_folder_the_name_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

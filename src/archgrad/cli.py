@@ -205,7 +205,7 @@ def train(
         place, given = Path(run), parse(list(overrides))
     else:
         pairs = [*([run] if run is not None else []), *overrides]
-        place, given = genotype_folder(genotype, parse(pairs), data, data_path, folder, seed), {}
+        place, given = genotype_folder(genotype, parse(pairs), data, data_path, folder, seed, inherit), {}
     trained = train_run(place, given, controls=controls, again=again, inherit=inherit, progress=_progress())
     text = f"{trained_table(trained.derived, trained.controls)}\nnext: archgrad export {place}"
     _result({"derived": trained.derived, "controls": trained.controls}, as_json, text)

@@ -85,7 +85,7 @@ def draw(run: Path | None, genotype: str | None, out: Path, as_json: bool) -> No
     from archgrad.verbs.draw import draw_genotype, draw_run
 
     _one_of(run, genotype, "draw")
-    path = draw_run(run, out) if run is not None else draw_genotype(str(genotype), out)
+    path = draw_run(run, out) if run is not None else draw_genotype(str(genotype), out, progress())
     show({"drawing": str(path)}, as_json, f"wrote {path}")
 
 
@@ -96,11 +96,14 @@ def genotype_folder(
     data_path: str | None,
     folder: Path | None,
     seed: int | None,
+    inherit: bool = False,
 ) -> Path:
     """The run folder of ``archgrad train --genotype``, made or found."""
     from archgrad.config_layers import merge
     from archgrad.verbs.genotype import genotype_run
 
+    if inherit:  # before a folder is made
+        raise UserError("a genotype was not searched here, so there is no supernet: leave --inherit out")
     named = {key: value for key, value in (("name", data), ("path", data_path)) if value is not None}
     if not named and "data" not in settings:
         raise UserError(f"say what to train on:  archgrad train --genotype {genotype} --data cifar10")

@@ -48,6 +48,9 @@ class Family(NamedTuple):
     joined: bool
 
 
+DECIDED = ("nodes", "parallel", "normal_concat", "reduce_concat", "concat", "candidates")
+"""Settings of the builders that a genotype decides; the others are sizes."""
+
 FAMILIES = (
     Family("darts", ("normal", "reduce"), 2, OPS, True),
     Family("darts_rnn", ("recurrent",), 1, RECURRENT_CANDIDATES, True),
@@ -100,6 +103,17 @@ class Genotype:
         """The largest number of edges between the same two nodes."""
         return max(
             [1, *(n for nodes in self.cells.values() for node in nodes for n in _twins(node).values())]
+        )
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd in it but can be built: edges of the same operation between the same two nodes."""
+        return tuple(
+            f"node {number} of the {kind} cell has {n} edges {edge.operation} from node {edge.source}; "
+            "every one of them is built"
+            for kind, nodes in self.cells.items()
+            for number, node in enumerate(nodes, start=self.family.first)
+            for edge, n in Counter(node).items()
+            if n > 1 and edge.operation != _NONE
         )
 
     def operations(self) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def count_genotype(
         **({} if text else {"cells": settings["cells"], "size": size}),
         "classes": classes,
     }
-    return {**document, **_counted(counts), "notes": [note] if note else []}
+    return {**document, **_counted(counts), "notes": [*([note] if note else []), *found.remarks()]}
 
 
 def count_run(folder: Path | str) -> dict[str, Any]:

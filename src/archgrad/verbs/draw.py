@@ -9,20 +9,26 @@ from archgrad import atomic
 from archgrad.architecture import Architecture, Edge
 from archgrad.errors import UserError
 from archgrad.genotypes import find
+from archgrad.progress import Progress, Silent
 from archgrad.report.cell_picture import picture
 from archgrad.runs import Run
 from archgrad.verbs.contents import read_architecture, read_config
 
 
-def draw_genotype(genotype: str, out: Path | str) -> Path:
+def draw_genotype(genotype: str, out: Path | str, progress: Progress | None = None) -> Path:
     """Draw a published cell by name, a text or a file; returns the path of the picture.
+
+    progress: where to say what is odd in it.
 
     Raises:
         UserError: no such genotype, or `out` is no SVG file.
     """
     cell = find(genotype)
     title = cell.name if cell.source else ""
-    return _draw(cell.genotype.architecture(), cell.genotype.concat, title, out)
+    path = _draw(cell.genotype.architecture(), cell.genotype.concat, title, out)
+    for remark in cell.genotype.remarks():
+        (progress or Silent()).say(f"  note: {remark}")
+    return path
 
 
 def draw_run(folder: Path | str, out: Path | str) -> Path:

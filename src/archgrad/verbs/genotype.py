@@ -13,6 +13,7 @@ from archgrad.config_layers import merge
 from archgrad.config_problems import GIVEN, check
 from archgrad.datasets.images import ImageData
 from archgrad.errors import UserError
+from archgrad.genotype import DECIDED
 from archgrad.genotypes import Published, find
 from archgrad.language_parts import parts_of
 from archgrad.parts import data_size, differences, load_any_data
@@ -39,7 +40,8 @@ def genotype_run(
 
     Args:
         genotype: a published one by name, a text, or a file.
-        settings: configuration keys (nested), on top of the space's recipe and the rules for sizes.
+        settings: configuration keys (nested) of the sections of training, on top of the space's recipe and
+            the rules for sizes.
         folder: the run folder; by default ``runs/<name>-<data>``.
         data: images to use instead of those that ``data.name`` names.
         progress: where the sizes chosen by rule are shown.
@@ -69,6 +71,8 @@ def genotype_run(
     run.write_json("choices.json", {"groups": [group._asdict() for group in groups]})
     run.write_text("architecture.json", cell.genotype.architecture().to_json())
     run.write_json(FILE, {"name": title, "source": cell.source, "text": cell.text, "notes": dict(cell.notes)})
+    for remark in cell.genotype.remarks():
+        (progress or Silent()).say(f"  note: {remark}")
     for note in resolved.notes:
         if not note.startswith(_OF_SEARCH):
             run.log(f"rule: {note}")
@@ -81,6 +85,7 @@ def genotype_run(
 
 
 _OF_SEARCH = ("search.", "architecture.", "space.", "weights.")
+_SECTIONS = ("seed", "data", "train", "device", "text")  # the others are of a search
 
 
 def _given(cell: Published, settings: Mapping[str, Any], data: ImageData | None) -> dict[str, Any]:
@@ -90,6 +95,12 @@ def _given(cell: Published, settings: Mapping[str, Any], data: ImageData | None)
         raise UserError(
             f"a genotype decides {' and '.join(fixed)}; give sizes as train.space.channels=36, say"
         )
+    if strange := [key for key in settings if key not in _SECTIONS]:
+        raise UserError(
+            f"nothing is searched for a genotype, so {', '.join(strange)} would do nothing; give settings of "
+            f"{', '.join(_SECTIONS)}, e.g. train.epochs=5"
+        )
+    check_sizes(settings)
     needs = genotype.settings()
     if unknown := as_space(SPACES[genotype.space]).unknown_settings(needs):
         raise UserError(
@@ -97,6 +108,21 @@ def _given(cell: Published, settings: Mapping[str, Any], data: ImageData | None)
         )
     given = merge({"method": "random", "space": {"name": genotype.space, **needs}}, settings)
     return merge(given, {"data": {"name": f"{GIVEN}{data.name}"}}) if data is not None else given
+
+
+def check_sizes(settings: Mapping[str, Any]) -> None:
+    """The settings leave the cells of a genotype as they are.
+
+    Raises:
+        UserError: those of the network to be trained change more than sizes.
+    """
+    train = settings.get("train")
+    space = train.get("space") if isinstance(train, Mapping) else None
+    if decided := [f"train.space.{key}" for key in DECIDED if isinstance(space, Mapping) and key in space]:
+        raise UserError(
+            f"a genotype decides {', '.join(decided)}: leave it out, or give the text of another genotype; "
+            "sizes are yours, e.g. train.space.channels=36"
+        )
 
 
 def check_searched(run: Run) -> None:

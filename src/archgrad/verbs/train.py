@@ -32,6 +32,8 @@ from archgrad.verbs.contents import (
     read_groups,
     write_tensors,
 )
+from archgrad.verbs.genotype import FILE as GENOTYPE
+from archgrad.verbs.genotype import check_sizes
 from archgrad.verbs.saved_training import SavedTraining
 
 
@@ -87,6 +89,8 @@ def train_run(
     other = sorted(set(settings or {}) - {"train", "device"})
     if other:
         raise UserError(f"train takes settings of the sections train and device, got {', '.join(other)}")
+    if run.exists(GENOTYPE):
+        check_sizes(settings or {})
     if controls < 0:
         raise UserError(f"controls is a number of networks, at least 0; got {controls}")
     if inherit:  # the networks of a search have no auxiliary head
