@@ -265,3 +265,22 @@ def test_in_a_reward_the_price_has_the_gradient_of_the_expected_cost(controller:
         assert float((got - want).norm()) < 0.15 * max(float(want.norm()), 0.02)
     # and not by chance: the price is what makes it
     assert max(float(w.abs().max()) for w in wanted) > 1e-3
+
+
+def test_a_search_whose_choices_depend_on_one_another_is_charged_in_its_reward() -> None:
+    landscape = separable(choices=2, candidates=3, seed=5)
+    (group,) = landscape.groups
+    ends = []
+    for limit in (1e9, 0.3):
+        costs = table(group, 3, fixed=0.1)
+        held = Hold((Budget("macs", limit * costs.bounds()[1]),), (costs,), landscape.groups, 60)
+        policy = Policy(landscape.groups, GumbelMax(), LSTM(hidden=3))
+        score = ScoreFunction(baseline="leave_one_out", samples=8)
+        plan = SearchPlan(policy, score, 60, lambda _: 1.0, lambda _: 0.0, hold=held)
+        begin = policy.controller.initial(landscape.groups, Streams(2).generator("logits"), 0.1, 0.0)
+        theta = [t.detach().requires_grad_() for t in begin]
+        state = SearchState(theta, None, torch.optim.Adam(theta, lr=0.05))
+        for _ in search(LandscapeTask(landscape, None, steps_per_epoch=1), state, plan, Streams(0)):
+            pass
+        ends.append(float(held.expected(policy.probabilities([t.detach() for t in state.logits]))[0]))
+    assert ends[1] < 0.8 * ends[0]
