@@ -11,9 +11,11 @@ import torch
 from archgrad.architecture import Architecture
 from archgrad.architecture_warnings import architecture_warnings, is_connected, skip_share
 from archgrad.choice import Group
+from archgrad.config_problems import rule_problem
 from archgrad.derive import derive, random_derivation
 from archgrad.errors import UserError
 from archgrad.randomness import Streams
+from archgrad.rules import RULES
 from archgrad.spaces.rnn import RNN_CANDIDATES
 
 NAMES = tuple(f"recurrent/{i}<-{j}" for i in range(1, 9) for j in range(i))
@@ -75,6 +77,13 @@ def test_ties_go_to_the_earlier_state_and_are_said() -> None:
 def test_choices_that_are_no_edges_are_refused() -> None:
     with pytest.raises(UserError, match="the rnn rule ranks the edges of recurrent cells"):
         derive([Group(("none", "tanh"), ("width",))], [torch.tensor([[0.5, 0.5]])], "rnn")
+
+
+def test_which_rules_fit_the_space() -> None:
+    """Only that of its authors leaves one edge a node; a user's own may do what it likes."""
+    own = f"{__name__}:test_which_rules_fit_the_space"
+    assert [rule_problem("darts_rnn", rule) is None for rule in (*RULES, own)] == [False] * 3 + [True] * 2
+    assert all(rule_problem("darts", rule) is None for rule in RULES)
 
 
 def test_a_recurrent_cell_puts_out_all_its_nodes() -> None:

@@ -220,6 +220,9 @@ def test_every_kind_of_method_searches_and_derives(tmp_path: Path, method: str) 
     assert len(lines[0]["probabilities"]) == 6
     derivation = derive_run(tmp_path / "run")
     assert derivation.rule == "rnn"
+    for rule in ("argmax", "darts", "snas"):
+        with pytest.raises(UserError, match=rf"{rule!r} keeps several edges into a node.*use rule 'rnn'"):
+            derive_run(tmp_path / "run", rule)
     kept = [name for name, candidate in derivation.architecture.items() if candidate != "none"]
     assert [name.split("<-")[0] for name in kept] == ["recurrent/1", "recurrent/2", "recurrent/3"]
     vocabulary = len(little().vocabulary)
@@ -479,6 +482,7 @@ def test_a_diverged_training_ends_with_a_message() -> None:
         ({"space": {"name": "darts_rnn", "nodes": 3, "dropout_x": 1.5}}, r"dropout_x: a probability"),
         ({"space": {"name": "darts_rnn", "candidates": ["none", "swish"]}}, "unknown 'swish'"),
         ({"space": {"name": "darts_rnn", "hidden": 4, "candidates": ["tanh"]}}, "nothing to search"),
+        ({"derive": {"rule": "snas"}}, r"derive\.rule: the rule 'snas' keeps several.*use rule 'rnn'"),
         ({"text": {"window": 1}}, r"text\.window"),
         ({"text": {"windows": 8}}, r"text\.windows: unknown key"),
     ],

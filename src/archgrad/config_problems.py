@@ -62,6 +62,8 @@ def check(given: Mapping[str, Any]) -> Config:
     names = _name_problems(config)
     problems += [text for key, text in names.items()]
     problems += _setting_problems(config, names)
+    if "derive.rule" in keys and not names and (why := rule_problem(config.space.name, config.derive.rule)):
+        problems.append(f"derive.rule: {why}")
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
         unfit = _signature_problems(config)
@@ -103,6 +105,20 @@ def _signature_problems(config: Config) -> list[str]:
             wanted = ", ".join([*arguments, *(f"{k}=…" for k in settings)])
             problems.append(f"{key}: {name!r} cannot be called as ({wanted}), as every {table.family} is")
     return problems
+
+
+def rule_problem(space: str, rule: str) -> str | None:
+    """Why a derivation rule of archgrad's own does not fit the space; None where it does.
+
+    A derived recurrent cell has one edge into every node, which only the rule of its authors leaves there.
+    """
+    wanted = as_space(SPACES[space]).rule
+    if wanted != "rnn" or rule == wanted or rule not in RULES:
+        return None
+    return (
+        f"the rule {rule!r} keeps several edges into a node, and a derived cell of the space {space!r} has "
+        f"one: use rule {wanted!r}"
+    )
 
 
 def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkFeatures) -> list[str]:

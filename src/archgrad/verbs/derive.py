@@ -13,6 +13,7 @@ from archgrad.budgets.budget import parse_all
 from archgrad.budgets.within import checked, table_of, within_budgets
 from archgrad.choice import Group, concrete
 from archgrad.config import Config
+from archgrad.config_problems import rule_problem
 from archgrad.costs.network_counts import count_network
 from archgrad.derive import Derivation, derive, random_derivation
 from archgrad.errors import UserError, WorkError
@@ -41,6 +42,8 @@ def derive_run(folder: Path | str, rule: str | None = None, best: bool = False) 
     config = read_config(run)
     if rule is not None:
         RULES.check(rule)
+        if unfit := rule_problem(config.space.name, rule):
+            raise UserError(unfit)
     groups = read_groups(run)
     rule = rule or config.derive.rule
     remarks: list[str] = []
