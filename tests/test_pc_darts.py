@@ -144,6 +144,8 @@ def test_parallel_edges_and_concatenations() -> None:
     for wrong in ([2, 2], [1, 2], [2, 5], [9], []):
         with pytest.raises(UserError, match=r"space.normal_concat: .*different nodes from 2 to 4"):
             supernet(DartsNetwork, (3, 8, 8), 2, channels=4, cells=3, nodes=3, normal_concat=wrong)
+    with pytest.raises(UserError, match=r"space.reduce_concat: .*different nodes from 2 to 4.*got \[\]"):
+        supernet(DartsNetwork, (3, 8, 8), 2, channels=4, cells=3, nodes=3, reduce_concat=[])
 
 
 def test_settings_that_contradict_one_another() -> None:
