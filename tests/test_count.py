@@ -25,6 +25,7 @@ from archgrad.cli import main
 from archgrad.costs import counting, stand_in
 from archgrad.costs.network_counts import NetworkCounts, count_module, count_network
 from archgrad.costs.traffic import count_traffic
+from archgrad.errors import UserError
 from archgrad.genotype import Genotype
 from archgrad.genotypes import published
 from archgrad.ops import OPS
@@ -259,6 +260,7 @@ def test_the_verb_prints_one_document() -> None:
         "traffic_bytes": 208_977_248,
         "uncounted": [],
         "notes": [],
+        "remarks": [],
     }
 
 
@@ -276,6 +278,27 @@ def test_sizes_are_those_given() -> None:
     counts, _ = both(genotype, (3, 16, 16), 100, {"channels": 8, "cells": 5, "auxiliary": True})
     assert (smaller["parameters"], smaller["macs"]) == (counts.parameters_without_auxiliary, counts.macs)
     assert smaller["classes"] == 100
+
+
+CHAIN = "|nor_conv_3x3~0|"
+
+
+@pytest.mark.parametrize(
+    ("genotype", "network", "smallest"),
+    [
+        ("DARTS_V2", "cifar", 5),  # 5 -> 3 -> 2; 2x2 moved by a pixel is 1x1, as a reduction has it
+        ("NASNet", "cifar", 5),
+        ("DARTS_V2", "imagenet", 33),  # 33 -> 17 -> 9 -> 5 -> 3 -> 2
+        (CHAIN, "nasbench201", 3),
+    ],
+)
+def test_images_too_small_for_the_reductions_are_not_counted(
+    genotype: str, network: str, smallest: int
+) -> None:
+    count_genotype(genotype, network, size=smallest)
+    for size in (1, smallest - 1):
+        with pytest.raises(UserError, match=rf"{size}×{size} pixels are too small .* larger --size"):
+            count_genotype(genotype, network, size=size)
 
 
 def test_nasbench201_and_recurrent_cells() -> None:

@@ -14,6 +14,7 @@ from archgrad.costs.network_counts import NetworkCounts, count_network
 from archgrad.errors import UserError
 from archgrad.genotype import Genotype
 from archgrad.genotypes import find
+from archgrad.network_features import network_features
 from archgrad.runs import Run
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
@@ -89,6 +90,8 @@ def count_genotype(
     else:
         builder = as_space(SPACES[known.space]).builder
         counts = count_network(builder, found.architecture(), (3, size, size), classes, settings)
+        if size < known.size:
+            _check_size(network, found, size)
     note = cell.notes.get(network) if cell is not None else None
     document: dict[str, Any] = {
         "genotype": cell.name if cell is not None else "genotype",
@@ -98,7 +101,27 @@ def count_genotype(
         **({} if text else {"cells": settings["cells"], "size": size}),
         "classes": classes,
     }
-    return {**document, **_counted(counts), "notes": [*([note] if note else []), *found.remarks()]}
+    kept = {"notes": [note] if note else [], "remarks": list(found.remarks())}
+    return {**document, **_counted(counts), **kept}
+
+
+def _check_size(network: str, genotype: Genotype, size: int) -> None:
+    """Whether a search would take images of this size, asked of the smallest network with these reductions.
+
+    Raises:
+        UserError: a layer would halve a single pixel.
+    """
+    known = NETWORKS[network]
+    space = as_space(SPACES[known.space])
+    settings = {**known.settings, **genotype.settings(), **space.small_train}
+    settings.pop("auxiliary", None)
+    try:
+        network_features(space.builder, (3, size, size), 2, settings)
+    except UserError:
+        raise UserError(
+            f"images of {size}×{size} pixels are too small for the reductions of the network {network}; "
+            f"give a larger --size (published: {known.size})"
+        ) from None
 
 
 def count_run(folder: Path | str) -> dict[str, Any]:
@@ -149,7 +172,15 @@ def _recurrent(
 
 def count_text(document: Mapping[str, Any]) -> str:
     """The document of `count_genotype` or `count_run` as lines for a person."""
-    skipped = ("parameters", "parameters_with_auxiliary", "macs", "traffic_bytes", "uncounted", "notes")
+    skipped = (
+        "parameters",
+        "parameters_with_auxiliary",
+        "macs",
+        "traffic_bytes",
+        "uncounted",
+        "notes",
+        "remarks",
+    )
     head = ", ".join(
         f"{key} {value}" for key, value in document.items() if key not in skipped and value != ""
     )
@@ -166,4 +197,5 @@ def count_text(document: Mapping[str, Any]) -> str:
         del rows[-1]
     lines = [head, *(f"  {name:<26} {value:>14}" for name, value in rows)]
     lines += [f"  not counted: {name}" for name in document["uncounted"]]
-    return "\n".join([*lines, *(f"  note: {note}" for note in document["notes"])])
+    notes = [*document["notes"], *document.get("remarks", [])]
+    return "\n".join([*lines, *(f"  note: {note}" for note in notes)])
