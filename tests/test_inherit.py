@@ -9,6 +9,7 @@ import torch
 
 from archgrad.architecture import Architecture
 from archgrad.choice import concrete, supernet
+from archgrad.datasets.text import numbered
 from archgrad.errors import UserError
 from archgrad.inheritance import inherit
 from archgrad.spaces import SPACES
@@ -57,6 +58,24 @@ def test_the_first_epoch_from_the_supernets_weights_is_better_than_from_scratch(
     assert inherited.controls[0]["train_accuracy"] > scratch["train_accuracy"]
     assert train_run(run, settings, inherit=True, controls=1).derived == inherited.derived  # kept
     assert export_run(run, onnx=False).standalone.largest_difference < 1e-4
+
+
+def test_a_recurrent_network_is_trained_from_scratch(tmp_path: Path) -> None:
+    lines = ["the cat sat on the mat"] * 12
+    data = numbered("little", lines, lines[:4], lines[:4])
+    size = {"hidden": 4, "nodes": 2}
+    given = {
+        "space": {"name": "darts_rnn", **size},
+        "text": {"window": 4},
+        "search": {"epochs": 1, "batch_size": 2},
+        "train": {"epochs": 1, "batch_size": 2, "space": size},
+        "device": {"name": "cpu", "threads": 1},
+    }
+    search_run(given, tmp_path / "run", data=data)
+    derive_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"for networks on images.*leave --inherit out"):
+        train_run(tmp_path / "run", data=data, inherit=True)
+    assert not (tmp_path / "run" / "train").exists()
 
 
 def test_a_run_without_a_checkpoint_has_nothing_to_inherit(run: Path) -> None:

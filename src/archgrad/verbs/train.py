@@ -93,11 +93,14 @@ def train_run(
         check_sizes(settings or {})
     if controls < 0:
         raise UserError(f"controls is a number of networks, at least 0; got {controls}")
+    if inherit and read_config(run).reads_text:
+        raise UserError(
+            "--inherit is for networks on images: the supernet of a text normalises its states over a batch, "
+            "and the network that is tested must not, so its weights would not fit; leave --inherit out"
+        )
     if inherit:  # the networks of a search have no auxiliary head
         settings = merge({"train": {"auxiliary_weight": 0.0}}, settings or {})
     config = read_config(run, settings)
-    if inherit and config.reads_text:
-        raise UserError("--inherit is for networks on images; a recurrent network is trained from scratch")
     if config.reads_text:
         from archgrad.verbs.train_text import train_text
 
