@@ -86,6 +86,9 @@ def test_export_report_count_and_draw_work_on_it(trained: Path, tmp_path: Path) 
     assert "Nothing was searched here" in page
     assert "NASNet (Zoph et al. 2018" in page
     assert "The search has not finished" not in page
+    for of_search in ("<span>method</span>", "Search time", "Entropy", 'id="search"', 'href="#stability"'):
+        assert of_search not in page
+    assert 'id="training"' in page
     counted = json.loads(call("count", trained, "--json").stdout)
     result = json.loads((trained / "train" / "derived" / "result.json").read_text())
     assert (counted["parameters"], counted["macs"]) == (result["parameters"], result["macs"])

@@ -105,7 +105,8 @@ def _subtitle(run: RunRecord) -> list[tuple[str, str]]:
     """Method, space, data, seed and date, as far as they are known."""
     started = run.environment.get("started") or run.environment.get("date")
     facts = {
-        "method": run.setting("method"),
+        "genotype": run.genotype,
+        "method": run.setting("method") if run.genotype is None else None,
         "space": run.setting("space.name"),
         "data": run.data.get("name") or run.setting("data.name"),
         "seed": run.setting("seed"),
@@ -137,7 +138,7 @@ def _tiles(run: RunRecord, controls: points.ControlPoints) -> list[Tile]:
         epochs += f", {duration(statistics.median(seconds))} each"
     nats = [v for v in points.entropy_points(run).mean.values if v is not None]
     undecided = f"of its maximum; {nats[-1]:.2f} nats" if nats else "no epoch yet"
-    return [
+    tiles = [
         accuracy,
         Tile("Parameters", count(parameters), origin),
         Tile(
@@ -145,9 +146,13 @@ def _tiles(run: RunRecord, controls: points.ControlPoints) -> list[Tile]:
             count(macs),
             f"for one {'word' if run.data.get('vocabulary') else 'image'}" if derived else origin,
         ),
-        Tile("Search time", duration(sum(seconds) if seconds else None), epochs),
-        Tile("Entropy", percent(relative_entropy(run), 0), undecided),
     ]
+    if run.genotype is None:
+        tiles += [
+            Tile("Search time", duration(sum(seconds) if seconds else None), epochs),
+            Tile("Entropy", percent(relative_entropy(run), 0), undecided),
+        ]
+    return tiles
 
 
 def _drawings(run: RunRecord, decisions: Sequence[Decision], colours: Mapping[str, str]) -> list[Drawing]:
