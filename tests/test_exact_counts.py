@@ -18,6 +18,7 @@ from archgrad.architecture import NASBENCH201_CANDIDATES, Architecture
 from archgrad.choice import concrete, supernet
 from archgrad.costs.cost_table import cost_table
 from archgrad.costs.network_counts import count_network
+from archgrad.genotypes import published
 from archgrad.landscapes.nasbench201 import ARCHITECTURES, EDGES, NASBench201
 from archgrad.spaces import SPACES
 from archgrad.spaces.nasbench201 import NASBENCH201
@@ -137,3 +138,15 @@ def parameters_that_run(network: torch.nn.Module, shape: tuple[int, int, int]) -
     for hook in hooks:
         hook.remove()
     return list(called.values())
+
+
+@pytest.mark.parametrize("name", ["RNN_DARTS_V1", "RNN_DARTS_V2", "RNN_ENAS"])
+def test_pytorchs_counter_agrees_on_recurrent_cells(name: str) -> None:
+    """The count is for a word; two texts of five words are ten."""
+    cell = published()[name].genotype
+    network = concrete(
+        SPACES["darts_rnn"].builder, cell.architecture(), (5,), 50, hidden=12, **cell.settings()
+    ).eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, 5, dtype=torch.long))
+    assert counter.get_total_flops() == 2 * 10 * network.macs()
