@@ -114,8 +114,8 @@ def check_amount(total: int, keep: int | None, threshold: float | None) -> None:
     """
     if (keep is None) == (threshold is None):
         raise UserError(
-            "say how many channels to keep: either keep or threshold, "
-            "e.g. --keep 24, or --threshold 0.5 for a probability of being open"
+            "say how many channels to keep: either keep (a number, --keep 24) or threshold (a probability of "
+            "being open, --threshold 0.5)"
         )
     if keep is not None and not 1 <= keep <= total:
         raise UserError(f"keep: 1 to {total} channels, as these images have {total}; got {keep}")
