@@ -60,7 +60,7 @@ def plain_group(choices: int, candidates: int) -> Group:
     """The group of a landscape that stands for no network.
 
     >>> plain_group(2, 3)
-    Group(candidates=('0', '1', '2'), names=('choice 0', 'choice 1'))
+    Group(candidates=('0', '1', '2'), names=('choice 0', 'choice 1'), kind='choice')
 
     Raises:
         UserError: fewer than one choice or candidate.
