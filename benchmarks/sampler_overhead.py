@@ -2,7 +2,8 @@
 
 For every sampler with a gradient: seconds of drawing the weights of all choices and of differentiating them
 by the logits, beside the seconds of one search step (both halves: weights and logits) with that sampler,
-measured in turns in one process on one thread. A step draws twice and differentiates once.
+measured in turns in one process on one thread, by the processor's time of that process, so that other work on
+the machine is not counted. A step draws twice and differentiates once.
 
 Counted: the generator of each draw (made afresh from seed, epoch and step, whatever the sampler), the
 policy's call, the draw, and the way back from dL/dz, which the network hands over, to the logits. Not counted
@@ -61,10 +62,10 @@ def work_of(parts: Parts) -> tuple[Callable[[], object], Callable[[], object], C
 
 
 def seconds_of(work: Callable[[], object], times: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(times):
         work()
-    return (time.perf_counter() - start) / times
+    return (time.process_time() - start) / times
 
 
 def main() -> None:

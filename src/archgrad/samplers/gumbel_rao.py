@@ -49,11 +49,13 @@ class GumbelRao:
         x = exponential((self.samples, *logits.shape), logits.dtype, generator)
 
         def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
-            # held: the derivative at fixed Y_s, of which a softmax does not see a shift by log Z
-            log_p = torch.log_softmax(alpha.detach(), dim=-1)
-            k = index.squeeze(-1).expand(self.samples, *index.shape[:-1])
-            perturbed = gumbel_given(log_p, safe_log_(x.to(alpha.device, copy=True)), k, log_z=0.0)
-            return softmax_pull_back(torch.softmax(perturbed / tau, dim=-1), v).mean(dim=0) / tau
+            # Y_j − Y_k = −log(1 + X_j/(X_k·π_j)) by eq. (17): all of Y that a softmax sees. α is held.
+            log_x = safe_log_(x.to(alpha.device, copy=True))
+            k = index.expand(self.samples, *index.shape)
+            odds = log_x - log_x.gather(-1, k) - torch.log_softmax(alpha.detach(), dim=-1)
+            below = torch.nn.functional.softplus(odds, threshold=40).scatter_(-1, k, 0.0)
+            given = softmax_pull_back(torch.softmax(below * (-1 / tau), dim=-1), v)
+            return given.sum(dim=0) / (self.samples * tau)
 
         return hard_draw(logits, index, pull_back)
 

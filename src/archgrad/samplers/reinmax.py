@@ -43,10 +43,17 @@ class ReinMax:
         index = gumbel_perturbed(logits, generator).argmax(dim=-1, keepdim=True)
 
         def pull_back(alpha: Tensor, v: Tensor) -> Tensor:
+            # 2·J(p)·v − ½·J(π)·v written out for u = v − v_k, which J sees as v, with q = softmax(α/τ):
+            # q·(u − m) − D·m − ½·π·(u − Σ π·u) where m = ½·Σ q·u; at τ = 1 that is ½·π·u − D·m
             alpha = alpha.detach()  # held: a second derivative is not that of the softmax
-            halfway = torch.softmax(alpha / tau, dim=-1).scatter_(-1, index, 1.0, reduce="add") / 2
-            near = softmax_pull_back(torch.softmax(alpha, dim=-1), v)
-            return torch.sub(2 * softmax_pull_back(halfway, v), near, alpha=0.5)
+            u = v - v.gather(-1, index)
+            if tau == 1:
+                weighted = torch.softmax(alpha, dim=-1) * u / 2
+                return weighted.scatter_add(-1, index, weighted.sum(dim=-1, keepdim=True).neg())
+            far = torch.softmax(alpha / tau, dim=-1)
+            m = (far * u).sum(dim=-1, keepdim=True) / 2
+            near = softmax_pull_back(torch.softmax(alpha, dim=-1), u)
+            return torch.sub(far * (u - m), near, alpha=0.5).scatter_add(-1, index, -m)
 
         return hard_draw(logits, index, pull_back)
 
