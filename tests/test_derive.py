@@ -392,6 +392,7 @@ def test_the_document() -> None:
         "warnings": [],
         "parameters": None,
         "macs": None,
+        "live": None,
         "skip_share": 0.0,
         "epoch": None,
     }

@@ -14,6 +14,7 @@ import click
 from archgrad import __version__
 from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
+from archgrad.cli_derive import derive
 from archgrad.cli_latency import latency
 from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text
 from archgrad.cli_shared import progress as _progress
@@ -130,29 +131,7 @@ def search(
     )
 
 
-@main.command()
-@RUN
-@click.option("--rule", help="argmax, darts, snas or rnn; default: the method's and the space's.")
-@click.option("--best", is_flag=True, help="From the logits of the best epoch, not of the last.")
-@AS_JSON
-def derive(run: Path, rule: str | None, best: bool, as_json: bool) -> None:
-    """Turn the logits of a search into an architecture, and say how decided each choice is.
-
-    \b
-    Example:
-      archgrad derive runs/first
-    """
-    from archgrad.verbs import derive_run
-
-    derivation = derive_run(run, rule, best)
-    _result(
-        {"architecture": dict(derivation.architecture), **derivation.document()},
-        as_json,
-        f"{derivation}\n\n"
-        f"the network to train: {derivation.parameters:,} parameters, "
-        f"{(derivation.macs or 0) / 1e6:,.2f} M multiply-adds\n"
-        f"next: archgrad train {run}",
-    )
+main.add_command(derive)
 
 
 @main.command()

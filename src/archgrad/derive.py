@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,9 +75,12 @@ class Derivation:
     warnings: sentences.
     skip_share: skip connections among the choices that are not `none`, in [0, 1].
     parameters, macs: of the network that training would build (see `costs.network_counts`), or None.
+    live: the same two of what matters for its output (`costs.live`): dead nodes are not billed; or None.
     epoch: of the search whose logits these are, or None.
     budgets: of every budget what the network costs and whether that meets it (see `budgets.within`).
     repair: what was changed to meet them and how much log-probability that took; None: nothing was.
+    gaps: of every cost that the search charged the expectation beside the derived network's
+        (`costs.forms.ExpectationGap`).
     """
 
     rule: str
@@ -87,9 +90,11 @@ class Derivation:
     skip_share: float
     parameters: int | None = None
     macs: int | None = None
+    live: dict[str, int] | None = None
     epoch: int | None = None
     budgets: tuple[dict[str, Any], ...] = ()
     repair: dict[str, Any] | None = None
+    gaps: tuple[dict[str, Any], ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The content of ``derivation.json``: everything but the architecture, which has its own file."""
@@ -99,9 +104,11 @@ class Derivation:
             "warnings": list(self.warnings),
             "parameters": self.parameters,
             "macs": self.macs,
+            "live": self.live,
             "skip_share": self.skip_share,
             "epoch": self.epoch,
             **({"budgets": list(self.budgets), "repair": self.repair} if self.budgets else {}),
+            **({"gaps": list(self.gaps)} if self.gaps else {}),
         }
 
     def to_json(self) -> str:
@@ -160,8 +167,8 @@ def derive(
                 f"in its place (it has {', '.join(candidates[decision.name])}): use rule 'argmax'"
             )
     architecture = Architecture({d.name: d.winner if d.kept else NONE for d in decisions})
-    kept = [d for d in decisions if d.kept]
-    warnings = [*remarks, *_ties(kept), *_weak(kept, candidates), *architecture_warnings(architecture)]
+    sizes = {name: len(known) for name, known in candidates.items()}
+    warnings = [*remarks, *undecided(decisions, sizes), *architecture_warnings(architecture)]
     return Derivation(rule, architecture, tuple(decisions), tuple(warnings), skip_share(architecture))
 
 
@@ -336,6 +343,12 @@ def _check(groups: Sequence[Group], probabilities: Sequence[Tensor], gates: bool
             )
 
 
+def undecided(decisions: Sequence[Decision], candidates: Mapping[str, int]) -> list[str]:
+    """Warnings about ties and weak decisions among the choices kept; candidates: K of every choice."""
+    kept = [decision for decision in decisions if decision.kept]
+    return [*_ties(kept), *_weak(kept, candidates)]
+
+
 def _ties(kept: Sequence[Decision]) -> list[str]:
     ties = [d for d in kept if d.runner_up is not None and d.margin == 0]
     if not ties:
@@ -344,10 +357,10 @@ def _ties(kept: Sequence[Decision]) -> list[str]:
     return [f"{len(ties)} of {len(kept)} decisions are ties, the first candidate was taken ({shown})"]
 
 
-def _weak(kept: Sequence[Decision], candidates: dict[str, tuple[str, ...]]) -> list[str]:
+def _weak(kept: Sequence[Decision], candidates: Mapping[str, int]) -> list[str]:
     weak: list[tuple[float, str]] = []
     for d in kept:
-        greatest = math.log(len(candidates[d.name]))
+        greatest = math.log(candidates[d.name])
         share = d.entropy / greatest if greatest > 0 else 0.0
         if d.margin != 0 and (d.margin < WEAK_MARGIN or share > WEAK_ENTROPY):
             over = "" if d.runner_up is None else f" over {d.runner_up}"

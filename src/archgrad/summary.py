@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from archgrad.derive import Derivation
 
 _LARGEST_LOSS = 700.0  # nats; exp of more is no number
 
@@ -23,6 +26,25 @@ def searched_text(line: Mapping[str, Any], text: bool) -> str:
         f"accuracy of the supernet on the validation part {line['valid_accuracy']:.1%}{perplexity}, "
         f"mean entropy {line['entropy_mean']:.3f} nats"
     )
+
+
+def derived_text(derivation: Derivation) -> str:
+    """What the derived network costs, and how far that is from what the search expected."""
+    macs = (derivation.macs or 0) / 1e6
+    lines = [f"the network to train: {derivation.parameters:,} parameters, {macs:,.2f} M multiply-adds"]
+    live = derivation.live
+    if live and (live["parameters"], live["macs"]) != (derivation.parameters, derivation.macs):
+        lines.append(
+            f"of these its output depends on {live['parameters']:,} parameters and "
+            f"{live['macs'] / 1e6:,.2f} M multiply-adds; the rest is in nodes that lead nowhere"
+        )
+    for gap in derivation.gaps:
+        change = "" if gap["relative"] is None else f" ({gap['relative']:+.1%})"
+        lines.append(
+            f"{gap['cost']}: {gap['expected']:,.4g} {gap['unit']} expected under the probabilities of the "
+            f"search, {gap['derived']:,.4g} derived{change}"
+        )
+    return "\n".join(lines)
 
 
 def trained_table(derived: Mapping[str, Any], controls: Sequence[Mapping[str, Any]]) -> str:

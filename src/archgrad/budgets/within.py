@@ -14,10 +14,12 @@ from archgrad.architecture_warnings import NONE, architecture_warnings, skip_sha
 from archgrad.budgets.budget import Budget
 from archgrad.budgets.expectation import EDGES_KEPT
 from archgrad.budgets.repair import log_probability, most_probable
-from archgrad.choice import Group
+from archgrad.choice import Group, concrete
+from archgrad.costs.activation_memory import peak_activations
 from archgrad.costs.cost_table import CostTable, cost_table
 from archgrad.costs.network_counts import count_network
-from archgrad.derive import Decision, Derivation
+from archgrad.derive import Decision, Derivation, undecided
+from archgrad.errors import UserError
 
 _COUNTED = {"parameters": "parameters_without_auxiliary", "macs": "macs"}
 
@@ -36,10 +38,19 @@ def table_of(
     them, also one of another device than this.
 
     Raises:
-        UserError: no such cost, or a file that is none, or of other networks.
+        UserError: no such cost, one that leaves something of this space out or is an upper bound that is to
+            be reached from below, or a file that is none, or of other networks.
     """
     if budget.table is None:
-        return cost_table(budget.cost, builder, shape, classes, settings)
+        table = cost_table(budget.cost, builder, shape, classes, settings)
+        table.require_counted()
+        if table.bound and budget.least is not None:
+            raise UserError(
+                f"budget {budget}: {budget.cost} is an upper bound of what a network needs, so it can be "
+                f"kept below a limit but not be reached; write {budget.cost}={budget.show(budget.most)} "
+                "without a tolerance"
+            )
+        return table
     from archgrad.latency.candidates import Target
     from archgrad.latency.table import load_table
 
@@ -87,13 +98,17 @@ def within_budgets(
         if group.chosen
         for name, row in zip(group.names, p.detach().cpu().double().tolist(), strict=True)
     }
+    sizes = {name: len(row) for name, row in rows.items()}
+    unsure = undecided(derivation.decisions, sizes)  # about decisions that the repair may have changed
+    decisions = tuple(_decision(d, after, rows[d.name], rule in EDGES_KEPT) for d in derivation.decisions)
     return replace(
         derivation,
         architecture=after,
-        decisions=tuple(_decision(d, after, rows[d.name], rule in EDGES_KEPT) for d in derivation.decisions),
+        decisions=decisions,
         warnings=(
             warning,
-            *(w for w in derivation.warnings if w not in architecture_warnings(before)),
+            *(w for w in derivation.warnings if w not in [*architecture_warnings(before), *unsure]),
+            *undecided(decisions, sizes),
             *architecture_warnings(after),
         ),
         skip_share=skip_share(after),
@@ -116,13 +131,19 @@ def checked(
 ) -> list[dict[str, Any]]:
     """Of every budget what the concrete network costs, counted by itself where that can be done.
 
-    What is measured, or no count of `network_counts`, is what the table says of the architecture.
+    Activations are counted at their peak, of which the table is an upper bound. What is measured, or no
+    count of a network, is what the table says of the architecture.
     """
     counts = count_network(builder, architecture, shape, classes, settings)
     found = []
     for budget, table in zip(budgets, tables, strict=True):
         counted = _COUNTED.get(budget.cost) if budget.table is None else None
         value = float(getattr(counts, counted)) if counted else table.of(architecture)
+        if budget.cost == "activation_memory" and budget.table is None:
+            counted = "peak"
+            value = float(
+                peak_activations(lambda: concrete(builder, architecture, shape, classes, **settings), shape)
+            )
         found.append(
             {
                 "cost": budget.cost,

@@ -96,6 +96,22 @@ class BudgetCheck(_Row):
     met: bool | None = None
 
 
+class Gap(_Row):
+    """A cost as the search expected it, and as the derived network has it."""
+
+    cost: str
+    expected: float | None = None
+    derived: float | None = None
+    relative: float | None = None
+
+
+class Live(_Row):
+    """What of the derived network its output depends on."""
+
+    parameters: float | None = None
+    macs: float | None = None
+
+
 class DerivationRecord(_Row):
     """``derivation.json``: the rule, each decision, and what it warned about."""
 
@@ -104,9 +120,11 @@ class DerivationRecord(_Row):
     warnings: tuple[str, ...] = ()
     parameters: float | None = None
     macs: float | None = None
+    live: Live | None = None
     skip_share: float | None = None
     epoch: int | None = None
     budgets: tuple[BudgetCheck, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
 
 class Best(_Row):

@@ -14,7 +14,7 @@ from archgrad.report.points import (
     stability_points,
 )
 from archgrad.report.quantities import count, percent, points
-from archgrad.report.reading import RunRecord
+from archgrad.report.reading import DerivationRecord, RunRecord
 
 Level = Literal["good", "bad", "warning", "info"]
 NEAR_UNIFORM = 0.9  # entropy above this share of ln K: the search has hardly decided anything
@@ -175,6 +175,22 @@ def _decision_sentences(run: RunRecord) -> list[str]:
     if run.derivation and run.derivation.skip_share is not None:
         sentences.append(
             f"Skip connections make up {percent(run.derivation.skip_share, 0)} of the kept edges."
+        )
+    return [*sentences, *(_cost_sentences(run.derivation) if run.derivation else ())]
+
+
+def _cost_sentences(derivation: DerivationRecord) -> list[str]:
+    """How far the derived network is from what the search expected, and what of it leads nowhere."""
+    sentences = [
+        f"Of {gap.cost} the search expected {count(gap.expected)}; the derived network has "
+        f"{count(gap.derived)}{'' if gap.relative is None else f' ({gap.relative:+.0%})'}."
+        for gap in derivation.gaps
+        if gap.expected is not None and gap.derived is not None
+    ]
+    live, macs = derivation.live, derivation.macs
+    if live is not None and live.macs is not None and macs and live.macs < macs:
+        sentences.append(
+            f"Nodes that lead nowhere take {percent(1 - live.macs / macs, 0)} of its multiply-adds."
         )
     return sentences
 
