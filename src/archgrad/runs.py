@@ -14,7 +14,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,7 +167,11 @@ class Run:
         """Keep the lines of epochs before `epoch`: a resumed run writes the later ones again."""
         kept = [line for line in self.read_lines(name) if line["epoch"] < epoch]
         if self.exists(name):
-            self.write_text(name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+            self.write_lines(name, kept)
+
+    def write_lines(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write a file of JSON lines anew."""
+        self.write_text(name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def delete(self, pattern: str) -> None:
         """Remove the files that match a pattern such as ``train/derived/checkpoints/step-*``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from archgrad.search_state import SearchState
 from archgrad.settings import DataSize, Resolved, resolve
 from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
 from archgrad.verbs.genotype import check_searched
+from archgrad.verbs.warm_start import WarmStart
 
 
 def search_run(
@@ -37,6 +39,9 @@ def search_run(
     space: Callable[..., nn.Module] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    loaded: ImageData | TextData | None = None,
+    warm_up_only: bool = False,
+    warm: Path | str | None = None,
 ) -> Run:
     """Search an architecture and record everything in a run folder.
 
@@ -48,6 +53,10 @@ def search_run(
         space: a builder ``(pick, shape, classes, …)`` instead of ``space.name``.
         resume: go on from the newest whole checkpoint; `settings` must then be empty or the same.
         progress: where to show it.
+        loaded: what ``data.name`` names, where it is at hand: it is not loaded again.
+        warm_up_only: end with the last epoch of the warm-up; with `resume` the search goes on from there.
+        warm: a run that ended so: begin with its state. Its configuration may differ in budgets only; the
+            result is the same to the last bit as that of a search with a warm-up of its own.
 
     Raises:
         UserError: anything wrong with the settings, the data or the folder.
@@ -64,7 +73,7 @@ def search_run(
         run, before = Run(folder), {}
         run.check_free()
     first = check(before or given)
-    data = data or load_any_data(first)
+    data = data or loaded or load_any_data(first)
     size = data_size(data, first)
     resolved = resolve(before or given, size)
     if resume and (changed := _changes(before, given, size)):
@@ -75,6 +84,9 @@ def search_run(
     parts = parts_of(resolved.config, data)
     network = parts.supernet()
     task, state, plan = parts.task(network), parts.state(network), parts.plan(network.groups)
+    shared = None if warm is None else WarmStart.of(warm, resolved.document(), parts)
+    if warm_up_only:
+        plan = replace(plan, epochs=plan.warmup_epochs)
     if isinstance(parts, Parts):
         parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
     if resume:
@@ -86,6 +98,10 @@ def search_run(
         _record_beginning(run, resolved, parts, network)
         for note in resolved.notes:
             progress.say(f"  {note}")
+    if shared is not None and (state.epoch, state.step) == (0, 0):
+        shared.begin(network, state)
+        run.write_lines("metrics.jsonl", shared.lines)
+        run.log(f"began with the warm-up in {warm}")
 
     def checkpoint_now() -> None:
         run.save_checkpoint(
@@ -130,6 +146,9 @@ def search_run(
             run.log(f"failed: {error}")
             raise WorkError(f"{error}; {run.last_checkpoint()}") from None
     checkpoint_now()
+    if warm_up_only:
+        run.log("warm-up finished")
+        return run
     write_tensors(run, "logits.safetensors", named_logits(state.logits))
     run.log("search finished")
     return run
