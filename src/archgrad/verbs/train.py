@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,18 @@ class Trained(NamedTuple):
     controls: list[dict[str, Any]]
 
 
+class Beside(NamedTuple):
+    """A network of the same space that is trained like the derived one.
+
+    kind: "random", or another word for what it is. settings: of the builder, where they differ.
+    """
+
+    name: str
+    kind: str
+    architecture: Architecture
+    settings: Mapping[str, Any] = {}
+
+
 class _Candidate(NamedTuple):
     """A network to be trained; settings: of its builder. prepare: done to it before the first step."""
 
@@ -63,6 +76,8 @@ def train_run(
     data: ImageData | TextData | None = None,
     again: bool = False,
     inherit: bool = False,
+    beside: Sequence[Beside] = (),
+    hold_out: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
     """Train the derived network, from scratch or from the supernet's weights, and evaluate it.
@@ -76,6 +91,9 @@ def train_run(
         again: train anew what is there already.
         inherit: build the networks of the space with the settings of the search and begin with the weights
             that the supernet has for them, instead of from scratch.
+        beside: more controls, of your own; with `inherit` none of another size.
+        hold_out: do not train on the images that drove the architecture, and evaluate on them, too: what is
+            chosen between networks by ``valid_accuracy`` has not seen the test part.
         progress: where to show it.
 
     Raises:
@@ -120,17 +138,27 @@ def train_run(
 
     trained_supernet = _trained_supernet(run, parts) if inherit else None
 
-    def of_space(name: str, kind: str, chosen: Architecture) -> _Candidate:
+    def of_space(
+        name: str, kind: str, chosen: Architecture, changes: Mapping[str, Any] | None = None
+    ) -> _Candidate:
+        own = {**space_settings, **(changes or {})}
         return _Candidate(
             name,
             kind,
             chosen,
-            lambda: concrete(builder, chosen, shape, parts.classes, **space_settings),
-            space_settings,
+            lambda: concrete(builder, chosen, shape, parts.classes, **own),
+            own,
             trained_supernet and (lambda network: inherit_weights(trained_supernet, network, chosen)),
         )
 
-    derived = _train_one(run, parts, of_space("derived", "derived", architecture), again, progress)
+    validation = None
+    if hold_out:
+        parts, validation = _held_out(parts)
+
+    def trained(candidate: _Candidate) -> dict[str, Any]:
+        return _train_one(run, parts, candidate, validation, again, progress)
+
+    derived = trained(of_space("derived", "derived", architecture))
     candidates = [
         of_space(
             f"random-{index}",
@@ -139,6 +167,7 @@ def train_run(
         )
         for index in range(controls)
     ]
+    candidates += [of_space(b.name, b.kind, b.architecture, b.settings) for b in beside]
     if controls:
         channels, blocks = residual_size(shape, parts.classes, derived["parameters"])
         candidates.append(
@@ -150,11 +179,23 @@ def train_run(
                 {"channels": channels, "blocks": blocks},
             )
         )
-    return Trained(derived, [_train_one(run, parts, c, again, progress) for c in candidates])
+    return Trained(derived, [trained(candidate) for candidate in candidates])
+
+
+def _held_out(parts: Parts) -> tuple[Parts, Parts]:
+    """Parts that do not learn from the images that drove the architecture, and others whose test they are."""
+    splits = parts.splits
+    learning = replace(parts, splits=replace(splits, architecture=splits.architecture[:0]))
+    return learning, replace(learning, splits=replace(learning.splits, test=splits.architecture))
 
 
 def _train_one(
-    run: Run, parts: Parts, candidate: _Candidate, again: bool, progress: Progress
+    run: Run,
+    parts: Parts,
+    candidate: _Candidate,
+    validation: Parts | None,
+    again: bool,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train one network, or go on with it, or return its result if it is there already."""
     config, name = parts.config, candidate.name
@@ -164,6 +205,7 @@ def _train_one(
         "architecture": None if candidate.architecture is None else dict(candidate.architecture),
         "space": dict(candidate.settings),
         **({"inherit": True} if candidate.prepare else {}),
+        **({"hold_out": True} if validation else {}),
     }
     saved = SavedTraining(run, name, identity, f"archgrad train {run.folder} …")
     if again:
@@ -179,6 +221,13 @@ def _train_one(
     batches, plan = parts.train_batches(name), parts.train_plan()
     lines = saved.train(network, state, batches, plan, parts.streams, progress)
     result = _result(parts, candidate, network, counts, lines)
+    if validation:
+        valid = evaluate(network, validation.test_batches(), config.device.precision)
+        result |= {
+            "valid_accuracy": valid.accuracy,
+            "valid_loss": valid.loss,
+            "valid_images": valid.images,
+        }
     write_tensors(run, saved.weights, network.state_dict())
     saved.finish(result)
     return result
