@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from archgrad.choice import of_choices
-from archgrad.gradient_step import descend, gradient_norm
+from archgrad.gradient_step import add, descend, gradient_norm
 from archgrad.search_state import SearchPlan, SearchState
 
 _LEAST_SCALE = 1e-3
@@ -22,7 +22,8 @@ _LEAST_SCALE = 1e-3
 def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[Tensor]) -> float | None:
     """Regularise, hold to budgets, clip, step; the norm before clipping, or None where it was not finite.
 
-    With S searches each is clipped by its own norm, and the mean of the norms is returned.
+    With S searches each is clipped by its own norm, and the mean of the norms is returned. How far the step
+    went relative to θ is added to the epoch's totals.
     """
     assert state.architecture_optimizer is not None
     theta = state.logits
@@ -36,17 +37,24 @@ def architecture_step(state: SearchState, plan: SearchPlan, gradient: Sequence[T
         gradient = [g * _like(scale, g) for g in gradient]
     # it is about logits, which θ is where choices are independent
     rescale = getattr(plan.policy.sampler, "after_step", None) if plan.policy.independent else None
-    before = [a.detach().clone() for a in theta] if rescale else []
+    before = [a.detach().clone() for a in theta]
     descend(state.architecture_optimizer, theta, gradient, mean, None)
     if rescale:
         with torch.no_grad():
             for group, a, old in zip(plan.policy.groups, theta, before, strict=True):
                 if group.chosen:
                     a.copy_(rescale(old, a.detach()))
+    add(state.totals, relative_steps=1, relative_step=_relative(before, theta, plan.searches))
     if plan.hold is not None:
         assert state.hold is not None
         plan.hold.update(plan.policy.probabilities([a.detach() for a in theta]), state.hold)
     return mean
+
+
+def _relative(before: Sequence[Tensor], after: Sequence[Tensor], searches: int | None) -> float:
+    """‖after − before‖ / ‖before‖, the mean over S searches; the scale as for a relative clip."""
+    moved = [b.detach() - a for a, b in zip(before, after, strict=True)]
+    return float((_norms(moved, searches) / _norms(before, searches).clamp(min=_LEAST_SCALE)).mean())
 
 
 def _regularized(theta: Sequence[Tensor], plan: SearchPlan, gradient: Sequence[Tensor]) -> list[Tensor]:

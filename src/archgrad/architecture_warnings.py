@@ -19,11 +19,17 @@ _POOLINGS = ("max_pool", "avg_pool")
 def skip_share(architecture: Architecture) -> float:
     """Skip connections among the choices that are not `none`, in [0, 1]; 0 when all are `none`."""
     alive = {name: candidate for name, candidate in architecture.items() if candidate != NONE}
-    return sum(_skips(name, candidate) for name, candidate in alive.items()) / len(alive) if alive else 0.0
+    return sum(is_skip(name, candidate) for name, candidate in alive.items()) / len(alive) if alive else 0.0
 
 
-def _skips(name: str, candidate: str) -> bool:
+def is_skip(name: str, candidate: str) -> bool:
+    """Whether the candidate of the choice `name` is a skip connection."""
     return candidate in _SKIPS and not name.startswith(f"{RECURRENT}/")
+
+
+def is_pooling(candidate: str) -> bool:
+    """Whether a candidate is a pooling."""
+    return candidate.startswith(_POOLINGS)
 
 
 def architecture_warnings(architecture: Architecture) -> list[str]:
@@ -33,7 +39,7 @@ def architecture_warnings(architecture: Architecture) -> list[str]:
         edge = Edge.parse(name)
         if candidate != NONE:
             scopes.setdefault(f"of cell {edge.cell!r}" if edge else "outside cells", []).append(
-                _skips(name, candidate)
+                is_skip(name, candidate)
             )
     warnings = []
     for scope, alive in scopes.items():
@@ -53,10 +59,10 @@ def is_connected(architecture: Architecture) -> bool:
 
     True where the choices are no edges: nothing is known of the graph then.
     """
-    return all(flow.outputs & flow.fed for flow in map(_flow, architecture.cells().values()))
+    return all(one.outputs & one.fed for one in map(flow, architecture.cells().values()))
 
 
-class _Flow(NamedTuple):
+class Flow(NamedTuple):
     """Nodes of a cell: its outputs, those that something arrives at, those that the outputs depend on."""
 
     outputs: set[int]
@@ -64,7 +70,7 @@ class _Flow(NamedTuple):
     read: set[int]
 
 
-def _flow(edges: dict[Edge, str]) -> _Flow:
+def flow(edges: dict[Edge, str]) -> Flow:
     """What flows in a cell.
 
     A cell with several inputs (DARTS) and a recurrent one put out all their nodes, one with a single
@@ -83,13 +89,13 @@ def _flow(edges: dict[Edge, str]) -> _Flow:
     for edge in sorted(kept, key=lambda e: -e.node):
         if edge.node in read:
             read.add(edge.source)
-    return _Flow(outputs, fed, read)
+    return Flow(outputs, fed, read)
 
 
 def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
     """What is wrong with a cell as a graph."""
     kept = {edge: op for edge, op in edges.items() if op != NONE}
-    outputs, fed, read = _flow(edges)
+    outputs, fed, read = flow(edges)
     warnings = []
     if not outputs & fed:
         warnings.append(f"the output of cell {cell!r} is not connected to its input: it is constant")
@@ -104,6 +110,6 @@ def _cell_warnings(cell: str, edges: dict[Edge, str]) -> list[str]:
             f"cell {cell!r}: {', '.join(map(str, idle))} carry nothing from input to output, yet their "
             "parameters and MACs are counted"
         )
-    if kept and all(_skips(str(edge), op) or op.startswith(_POOLINGS) for edge, op in kept.items()):
+    if kept and all(is_skip(str(edge), op) or is_pooling(op) for edge, op in kept.items()):
         warnings.append(f"cell {cell!r} has only skip connections and poolings on its kept edges")
     return warnings

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
+from archgrad.diagnostics import DIAGNOSTICS
 from archgrad.genotypes import published
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.methods import METHODS
 from archgrad.ops import OPS
+from archgrad.penalties import PENALTIES
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
@@ -26,7 +28,9 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "landscapes": LANDSCAPES.entries,
     "noises": NOISES.entries,
     "costs": COSTS.entries,
+    "forms": PENALTIES.entries,
     "rules": RULES.entries,
+    "diagnostics": DIAGNOSTICS.entries,
     "data": DATASETS.entries,
     "operations": OPS.entries,
     "genotypes": {name: Entry("", cell.sentence, cell.source) for name, cell in published().items()},

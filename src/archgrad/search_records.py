@@ -47,6 +47,7 @@ class EpochRecord(NamedTuple):
     architecture: dict[str, str]
     changed: list[str]
     budgets: dict[str, dict[str, float]] | None = None
+    alpha_relative_step: float = float("nan")
 
     def line(self) -> dict[str, Any]:
         """What is written: `budgets` only where there are some."""
@@ -112,6 +113,7 @@ def epoch_record(
         architecture=architecture,
         changed=[name for name, winner in architecture.items() if state.winners.get(name, winner) != winner],
         budgets=_budgets(plan, state),
+        alpha_relative_step=mean(totals, "relative_step", "relative_steps"),
     )
 
 

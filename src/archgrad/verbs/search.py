@@ -16,6 +16,7 @@ from archgrad.config_layers import merge
 from archgrad.config_problems import GIVEN, check
 from archgrad.datasets.images import ImageData
 from archgrad.datasets.text import TextData
+from archgrad.diagnostics import record_diagnostics
 from archgrad.errors import Stopped, UserError, WorkError
 from archgrad.language_parts import TextParts, parts_of
 from archgrad.language_settings import TextSize
@@ -115,6 +116,7 @@ def search_run(
         )
 
     network.train()
+    lines = run.read_lines("metrics.jsonl")
     saved = time.monotonic()
     first_epoch = state.epoch  # ends with a checkpoint in any case
     total = plan.epochs * task.steps_per_epoch
@@ -126,7 +128,9 @@ def search_run(
                     done = record.epoch * task.steps_per_epoch + record.step
                     progress.update(done, _step_text(record, plan.epochs))
                 else:
-                    run.append("metrics.jsonl", record.line())
+                    line = record.line()
+                    lines.append({**line, "diagnostics": record_diagnostics(line, lines)})
+                    run.append("metrics.jsonl", lines[-1])
                     # untrained logits are no candidates for the best
                     learned = plan.hypergradient is None or plan.learns(record.epoch)
                     if learned and record.valid_accuracy > best:
