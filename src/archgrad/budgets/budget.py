@@ -1,7 +1,7 @@
 """What a person writes as a budget: ``macs=60M±3%``, ``params=1M``, ``latency=2ms@phone.json``.
 
 Without a tolerance it is a limit that must not be exceeded; with one the cost has to come within it, from
-both sides. A range ``macs=20M..200M`` is for a sweep.
+both sides. A range ``macs=20M..200M``, of targets ``macs=20M..200M±5%``, is for a sweep.
 """
 
 from __future__ import annotations
@@ -104,6 +104,18 @@ class Budget:
         """Whether a cost is inside. The last bits of a sum of floating-point numbers are forgiven."""
         return math.isfinite(value) and abs(self.excess(value)) <= 1e-9
 
+    def written(self) -> tuple[str, str]:
+        """(cost, value) as a configuration has them, to six digits.
+
+        >>> Budget.parse("macs=60M±3%").written()
+        ('macs', '60M±1.8M')
+        """
+        size, symbol = _unit(self.target, self.kind)
+        text = f"{self.target / size:.6g}{symbol}"
+        if self.least is not None:
+            text += f"±{(self.most - self.target) / size:.6g}{symbol}"
+        return self.cost, text if self.table is None else f"{text}@{self.table}"
+
     def show(self, value: float) -> str:
         """A cost in a unit that a person reads.
 
@@ -120,53 +132,75 @@ class Budget:
 
 
 class Range(NamedTuple):
-    """What a sweep goes through: a cost from `least` to `most`, in its base unit."""
+    """What a sweep goes through: a cost from `least` to `most`, in its base unit.
+
+    tolerance: share of each target that its cost may be off; None for limits from above.
+    """
 
     cost: str
     least: float
     most: float
     table: str | None = None
+    tolerance: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """From ``cost=least..most``, both with units.
+        """From ``cost=least..most``, both with units, and ``±`` (or ``+-``) a share of each target.
 
         >>> Range.parse("macs=20M..200M")
-        Range(cost='macs', least=20000000.0, most=200000000.0, table=None)
+        Range(cost='macs', least=20000000.0, most=200000000.0, table=None, tolerance=None)
+        >>> Range.parse("macs=20M..200M±5%").tolerance
+        0.05
 
         Raises:
             UserError: as `Budget.parse`, or the ends are not in order.
         """
         cost, kind, rest, table = _split(text)
+        rest, sign, share = re.sub(r"\+/?-", "±", rest).partition("±")
         low, dots, high = rest.partition("..")
         if not dots:
             raise UserError(f"sweep over {text!r}: give two ends, e.g. {cost}=20M..200M")
         least, most = _quantity(text, low, kind), _quantity(text, high, kind)
         if least >= most:
             raise UserError(f"sweep over {text!r}: the first end has to be below the second")
-        return cls(cost, least, most, table)
+        tolerance = re.fullmatch(_NUMBER, share.strip()) if sign else None
+        if sign and not (tolerance and tolerance["unit"] == "%" and 0 < float(tolerance["value"]) < 100):
+            raise UserError(
+                f"sweep over {text!r}: the tolerance of a range is a share of each target, above 0 and below "
+                f"100 %, e.g. {cost}=20M..200M±5%"
+            )
+        return cls(cost, least, most, table, float(tolerance["value"]) / 100 if tolerance else None)
 
     def limits(self, points: int) -> list[Budget]:
-        """`points` limits from the least to the most, each the same factor above the one before.
+        """`points` limits or targets from the least to the most, each the same factor above the one before.
 
         >>> [round(b.most / 1e6) for b in Range.parse("macs=20M..320M").limits(3)]
         [20, 80, 320]
+        >>> print(Range.parse("macs=20M..320M±5%").limits(3)[1])
+        76 M ≤ macs ≤ 84 M
         """
         if points < 2:
             raise UserError(f"a sweep needs two points or more, got {points}")
-        factor = self.most / self.least
+        factor, off = self.most / self.least, self.tolerance
+        targets = [self.least * factor ** (i / (points - 1)) for i in range(points)]
         return [
-            Budget(self.cost, self.least * factor ** (i / (points - 1)), None, self.table)
-            for i in range(points)
+            Budget(self.cost, target * (1 + (off or 0)), off and target * (1 - off), self.table)
+            for target in targets
         ]
 
 
 def quantity(value: float, kind: Kind) -> str:
     """A number of the base unit, in the unit in which it is 1 or more."""
-    units = [(symbol, _UNITS[kind][symbol]) for symbol in _SHOWN[kind]]
-    fitting = [pair for pair in units if abs(value) >= pair[1]]
-    symbol, size = fitting[-1] if fitting else ((_BASE[kind], 1.0) if kind == "count" else units[0])
+    size, symbol = _unit(value, kind)
+    if kind == "count" and abs(value) < size:
+        size, symbol = 1.0, _BASE[kind]
     return f"{value / size:.4g} {symbol}".rstrip()
+
+
+def _unit(value: float, kind: Kind) -> tuple[float, str]:
+    """(size, symbol) of the largest unit that is not above the value; the smallest where all are."""
+    units = [(_UNITS[kind][symbol], symbol) for symbol in _SHOWN[kind]]
+    return [units[0], *(pair for pair in units if abs(value) >= pair[0])][-1]
 
 
 def parse_all(texts: dict[str, str]) -> tuple[Budget, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from archgrad.atomic import write_text
 from archgrad.budgets.budget import Kind, Range, quantity
-from archgrad.budgets.front import Point, drawing, front, hyper_volume
+from archgrad.budgets.front import Point, Series, drawing, front, hyper_volume
 from archgrad.budgets.on_landscape import meeting, search_within
 from archgrad.errors import UserError
 from archgrad.lab.contenders import line_up
@@ -68,6 +68,11 @@ def sweep_landscape(
     given = Range.parse(budget)
     if given.table is not None:
         raise UserError(f"budget {budget!r}: the landscape has costs of its own; leave the table out")
+    if given.tolerance is not None:
+        raise UserError(
+            f"budget {budget!r}: on a landscape the limits are from above, as the true front is; leave the "
+            "tolerance out"
+        )
     cost = nasbench201_cost(_COLUMNS.get(given.cost, given.cost))
     searched, index = nasbench201(), all_indices(6, 5)
     (contender,) = line_up(methods=[method], steps=steps).contenders
@@ -134,10 +139,11 @@ def sweep_landscape(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "sweep.json", json.dumps(document, indent=2) + "\n")
     write_text(folder / "sweep.csv", _table(rows))
+    shown = min(p.accuracy for one in (*found_points, *random_points) for p in one)
     series = {
-        "true front": (true, "#333333", True),
-        f"{method}, {seeds} searches a limit": ([p for one in found_points for p in one], "#0b6fb8", False),
-        "random search": ([p for one in random_points for p in one], "#c0504d", False),
+        "true front": Series([p for p in true if p.accuracy >= shown], "#333333", line=True, dots=False),
+        f"{method}, {seeds} searches a limit": Series([p for one in found_points for p in one], "#0b6fb8"),
+        "random search": Series([p for one in random_points for p in one], "#c0504d"),
     }
     write_text(
         folder / "sweep.svg",
