@@ -23,7 +23,7 @@ from archgrad.latency.candidates import Target, find
 from archgrad.latency.device_script import Calls, table_of
 from archgrad.latency.models import Additive, Pieces, Quality, choose, compare, one_hot, predict
 from archgrad.latency.published import additive_fit, devices, published
-from archgrad.latency.report import validation
+from archgrad.latency.report import correction, latency_document, latency_text, validation
 from archgrad.latency.table import LatencyTable, load_table
 from archgrad.latency.timing import ClockTimer, Plan
 from archgrad.randomness import Streams
@@ -367,6 +367,46 @@ def test_an_overhead_and_a_slope_are_found(tmp_path):
     found = table.additive()
     assert found.fixed == pytest.approx(0.5 + 1.4 * table.pieces.sum.fixed, rel=0.02)
     assert np.allclose(found.numbers[0], 1.4 * table.pieces.sum.numbers[0], rtol=0.03)
+    said = validation(table)["correction"]
+    assert said["factor"] == pytest.approx(1.4, rel=0.02)
+    assert said["overhead_ms"] == pytest.approx(0.5, rel=0.05)
+    assert said["steps_ms"] == {}
+    document = latency_document(table)
+    text = latency_text(document)
+    assert f"the table is corrected: {said['factor']:.3f} · pieces + {said['overhead_ms']:.4f} ms" in text
+
+
+@pytest.mark.parametrize("model", ["scaled", "boundary", "ridge"])
+def test_what_a_table_says_of_its_correction_makes_its_predictions(tmp_path, model):
+    """overhead + factor · pieces + a step for each choice, put together by hand."""
+    table = table_with(tmp_path, lambda s, a: 0.3 + 1.2 * s + 0.1 * (a["cell/1<-0"] == "nor_conv_3x3"))
+    found = table.additive(model)
+    if model == "ridge":  # has a number for each candidate besides
+        assert found.factor == table.additive("scaled").factor
+        return
+    said, pieces = correction(table, found), table.pieces
+    architecture = table.architectures[3]
+    (sums,) = predict(pieces.sum, one_hot(pieces, [architecture]))
+    total = said["overhead_ms"] + said["factor"] * sums
+    for name, (busy, idle) in said["steps_ms"].items():
+        total += idle if architecture[name] in ("none", "skip_connect") else busy
+    assert table.cost_table(model).of(architecture) == pytest.approx(total, abs=1e-4)
+
+
+def test_a_table_that_does_not_predict_holds_no_budget(tmp_path):
+    from archgrad.latency.device_script import processor
+
+    noise = iter(np.random.default_rng(0).uniform(0.3, 1.7, 40))
+    document = made_up(tmp_path, small(), 40, lambda s, a: next(noise))
+    document["device"] = {**document["device"], "processor": processor()}
+    path = tmp_path / "poor.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"(?s)median error of \d\d\.\d%.*15% are allowed.*--predictor ridge"):
+        load_table(path)
+    assert load_table(path, model="sum").fixed > 0  # one that is named is taken
+    document["whole"] = None  # not compared: nothing is known against it
+    path.write_text(json.dumps(document))
+    load_table(path)
 
 
 def test_networks_measured_at_a_bad_moment_do_not_move_the_line(tmp_path):

@@ -24,7 +24,11 @@ from archgrad.latency.candidates import Target, find
 from archgrad.latency.table import LatencyTable, load_table
 from archgrad.latency.timing import CLOCKS, ClockTimer, Plan, TimingError, measure, summary
 from archgrad.latency.torch_backend import CudaTimer, inference, torch_calls
+from archgrad.runs import Run
+from archgrad.verbs import derive_run, export_run, search_run, train_run
+from archgrad.verbs.contents import read_architecture
 from archgrad.verbs.latency import How, measure_latency, write_latency_kit
+from archgrad.verbs.latency_whole import derived_text, measure_derived
 
 TINY = {"channels": 2, "cells": 1, "stages": 1}
 QUICK = How(rounds=4, drift=1e6)  # on a busy machine every round counts
@@ -202,6 +206,82 @@ def test_a_gpu_is_timed_by_its_own_events(tmp_path):
     assert 0 < found["small"].median < found["large"].median
 
 
+# ---- the derived network of a run
+
+
+@pytest.fixture
+def held_run(tmp_path, tiny, few_digits, short) -> Path:
+    """A run held to a latency by a table that PyTorch measured here."""
+    target = Target.of("nasbench201", (1, 8, 8), 10, {"channels": 2, "cells": 1, "stages": 2})
+    table = measure_latency(target, tmp_path / "table.json", QUICK)
+    low, high = table.cost_table().bounds()
+    budget = {"latency": f"{(low + high) / 2:.6g}ms@{tmp_path / 'table.json'}"}
+    search_run(tiny(budget=budget), tmp_path / "run", data=few_digits)
+    derive_run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_the_derived_network_of_a_run_is_measured_whole(held_run, tmp_path):
+    document = measure_derived(held_run)
+    (one,) = document["comparisons"]
+    assert document["not_compared"] == []
+    assert document["measured_ms"] > 0
+    assert document["lower_quartile"] <= document["measured_ms"] <= document["upper_quartile"]
+    cost = load_table(tmp_path / "table.json")
+    assert one["predicted_ms"] == cost.of(read_architecture(Run(held_run)))
+    assert one["off_prediction"] == document["measured_ms"] / one["predicted_ms"] - 1
+    assert one["met"] == (document["measured_ms"] <= one["most_ms"])
+    assert abs(one["reference_change"]) < 20
+    assert Run(held_run).read_json("latency.json") == document
+    shown = run(str(held_run), "--derived", "--rounds", "4")
+    assert shown.exit_code == 0, shown.output
+    assert "budget latency ≤ " in shown.output
+    assert " predicted " in shown.output
+    assert "than when that table was measured" in shown.output
+
+
+def test_tables_that_say_nothing_of_the_measurement_are_named(held_run, tmp_path):
+    document = measure_derived(held_run, {"batch": 2})
+    assert document["comparisons"] == []
+    assert document["batch"] == 2
+    (reason,) = document["not_compared"]
+    assert "its table was measured with batch 1, not 2" in reason
+    path = tmp_path / "table.json"
+    table = json.loads(path.read_text())
+    table["device"]["processor"] = "Abacus 3000"
+    path.write_text(json.dumps(table))
+    document = measure_derived(held_run, {"rounds": 4, "drift": 1e6})
+    assert document["comparisons"] == []
+    assert "the table has Abacus 3000" in document["not_compared"][0]
+    assert "not compared: " in derived_text(document)
+
+
+def test_what_was_exported_is_what_is_measured(held_run, few_digits, monkeypatch):
+    train_run(held_run, data=few_digits)
+    export_run(held_run, data=few_digits)
+    read: list[Path] = []
+    plain = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), plain(path))[1])
+    how = {"backend": "onnxruntime", "rounds": 4, "drift": 1e6}
+    document = measure_derived(held_run, how)
+    assert (held_run / "export" / "model.onnx").resolve() in read
+    assert document["file"] == "export/model.onnx"
+    assert "its table was measured with backend torch, not onnxruntime" in document["not_compared"][0]
+    architecture = read_architecture(Run(held_run))
+    name = next(iter(architecture))
+    changed = {**architecture, name: "none" if architecture[name] != "none" else "skip_connect"}
+    Run(held_run).write_text(
+        "architecture.json", Architecture(changed).to_json()
+    )  # derived anew: the file is of another network
+    assert measure_derived(held_run, how)["file"] is None
+
+
+def test_a_run_without_a_budget_is_measured_too(finished_run):
+    document = measure_derived(finished_run, {"rounds": 4, "drift": 1e6})
+    assert (document["comparisons"], document["not_compared"]) == ([], [])
+    assert document["measured_ms"] > 0
+
+
 # ---- kits
 
 
@@ -351,6 +431,9 @@ def test_published_devices_are_shown():
         ([*WORDS, "--out", "t.json", "--backend", "onnxruntime", "--precision", "bf16"], "in fp32, not bf16"),
         ([*WORDS, "--out", "t.json", "--clock", "sun"], "unknown clock 'sun'; known: wall, processor"),
         ([*WORDS, "--out", "t.json", "--clock", "processor", "--threads", "2"], "that of one thread"),
+        (["--derived", "--space", "nasbench201"], "archgrad latency RUN --derived"),
+        (["runs/none", "--derived", "--out", "t.json"], "archgrad latency RUN --derived"),
+        (["runs/none", "--derived"], "holds no run"),
         (["--check", "none.json"], "no latency table none.json"),
         (["--check", "nasbench201:pixel33"], "did you mean 'pixel3'"),
         (["--check", "none.json", "space.channels=3"], "leave out space.channels=3"),

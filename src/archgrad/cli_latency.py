@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,8 +36,11 @@ from archgrad.errors import UserError
 @click.option("--again", is_flag=True, help="Measure anew what the file holds.")
 @click.option("--kit", type=click.Path(path_type=Path), help="Write a folder to measure on another device.")
 @click.option("--check", help="Read a table back, or nasbench201:DEVICE.")
+@click.option("--derived", is_flag=True, help="Measure the derived network of RUN whole, as its table was.")
 @AS_JSON
+@click.pass_context
 def latency(
+    context: click.Context,
     words: tuple[str, ...],
     space: str | None,
     size: str | None,
@@ -55,6 +59,7 @@ def latency(
     again: bool,
     kit: Path | None,
     check: str | None,
+    derived: bool,
     as_json: bool,
 ) -> None:
     """Measure each candidate of a space on this machine once, and write a table of them.
@@ -68,6 +73,7 @@ def latency(
       archgrad latency runs/first --backend onnxruntime --threads all --out table.json
       archgrad latency --space mobile --size 224 space.reductions=5 --kit kit
       archgrad latency --check nasbench201:pixel3
+      archgrad latency runs/first --derived
     """
     from archgrad.latency.published import PREFIX
     from archgrad.latency.report import latency_document, latency_text, published_document, published_text
@@ -90,6 +96,17 @@ def latency(
             return
         document = latency_document(LatencyTable.read(check))
         show(document, as_json, latency_text(document))
+        return
+    if derived:
+        from archgrad.verbs.latency_whole import derived_text, measure_derived
+
+        if not runs or {size, classes, out, kit, predictor} != {None} or pairs or validate or again:
+            raise UserError(
+                "--derived measures the network of a run:  archgrad latency RUN --derived  , with at most "
+                "--backend, --device, --threads, --clock, --batch, --precision, --rounds and --drift"
+            )
+        document = measure_derived(runs[0], _given(context), progress())
+        show(document, as_json, derived_text(document))
         return
     if (out is None) == (kit is None):
         raise UserError("say where to:  --out table.json  to measure here, or  --kit FOLDER  for elsewhere")
@@ -115,3 +132,10 @@ def latency(
     )
     document = latency_document(table, verb.derived(runs[0]) if runs else None)
     show(document, as_json, f"{latency_text(document)}\nwrote {out}")
+
+
+def _given(context: click.Context) -> dict[str, Any]:
+    """What the command line says of how to measure, without defaults."""
+    names = ("backend", "device", "threads", "clock", "batch", "precision", "rounds", "drift")
+    typed = click.core.ParameterSource.DEFAULT
+    return {name: context.params[name] for name in names if context.get_parameter_source(name) != typed}

@@ -33,7 +33,7 @@ def write_kit(
     read.
 
     Args:
-        found: pieces; precision fp32.
+        found: pieces; precision fp32. A whole network that names its `file` is not exported again.
         target: the space they were found in.
         folder: made where it is not there.
         show: called with the number of models written, of all, and what the last one was.
@@ -95,7 +95,8 @@ def write_kit(
     whole = [
         {
             **one,
-            "file": export(
+            "file": one.get("file")
+            or export(
                 target.network(Architecture(one["architecture"])),
                 list(target.shape),
                 f"network-{i}",

@@ -28,11 +28,21 @@ WORTH, WORTH_LEAST = 0.95, 1e-3
 """Where the error is below this share of a simpler model's, and less by this, more numbers are worth it."""
 
 
+POOR_TAU, POOR_ERROR = 0.8, 0.15
+"""Below this Kendall τ, or above this median relative error, a table is called poor."""
+
+
 class Additive(NamedTuple):
-    """fixed + Σ over choices; `numbers` has one [E, K] a group."""
+    """fixed + Σ over choices; `numbers` has one [E, K] a group.
+
+    factor, steps: how a line came to them: factor · (what the pieces say), and of each choice, one [E, 2] a
+    group, what is added where its candidate does anything and where it does nothing; () for none.
+    """
 
     fixed: float
     numbers: tuple[Floats, ...]
+    factor: float = 1.0
+    steps: tuple[Floats, ...] = ()
 
 
 class Pieces(NamedTuple):
@@ -87,7 +97,7 @@ def fit_scaled(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Ad
     """fixed + b · (sum over choices), fixed and b of least absolute relative error, neither negative."""
     varying = _varying(pieces, chosen)
     fixed, b = _relative_fit(np.stack([np.ones_like(varying), varying], axis=1), measured)
-    return Additive(float(fixed), tuple(b * n for n in pieces.sum.numbers))
+    return Additive(float(fixed), tuple(b * n for n in pieces.sum.numbers), float(b))
 
 
 def fit_boundary(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Additive:
@@ -100,11 +110,12 @@ def fit_boundary(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> 
     for z, works in zip(chosen, pieces.works, strict=True):
         columns += [*(z * works).sum(axis=2).T, *(z * ~works).sum(axis=2).T]
     fixed, b, *rest = _relative_fit(np.stack(columns, axis=1), measured)
-    numbers, steps = [], np.asarray(rest)
+    numbers, steps, left = [], [], np.asarray(rest)
     for entries, works in zip(pieces.sum.numbers, pieces.works, strict=True):
-        (busy, idle), steps = steps[: 2 * len(entries)].reshape(2, -1, 1), steps[2 * len(entries) :]
+        (busy, idle), left = left[: 2 * len(entries)].reshape(2, -1, 1), left[2 * len(entries) :]
         numbers.append(b * entries + np.where(works, busy, idle))
-    return Additive(float(fixed), tuple(numbers))
+        steps.append(np.concatenate([busy, idle], axis=1))
+    return Additive(float(fixed), tuple(numbers), float(b), tuple(steps))
 
 
 def fit_ridge(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Additive:
@@ -122,7 +133,8 @@ def fit_ridge(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Add
     for entries in line.numbers:
         here, rest = rest[: entries.size], rest[entries.size :]
         numbers.append(entries + here.reshape(entries.shape))
-    return _not_negative(pieces.groups, Additive(line.fixed + float(ridge.intercept_), tuple(numbers)))
+    found = Additive(line.fixed + float(ridge.intercept_), tuple(numbers), line.factor)
+    return _not_negative(pieces.groups, found)
 
 
 def _not_negative(groups: Sequence[Group], model: Additive) -> Additive:
@@ -135,7 +147,7 @@ def _not_negative(groups: Sequence[Group], model: Additive) -> Additive:
             least = rows.min(axis=1, keepdims=True)
             fixed, rows = fixed + float(least.sum()), rows - least
         numbers.append(rows.clip(min=0.0))
-    return Additive(max(fixed, 0.0), tuple(numbers))
+    return model._replace(fixed=max(fixed, 0.0), numbers=tuple(numbers))
 
 
 def _varying(pieces: Pieces, chosen: Sequence[Floats]) -> Floats:

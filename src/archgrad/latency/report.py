@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from archgrad.architecture import Architecture
+from archgrad.latency.models import POOR_ERROR, POOR_TAU, Additive
 from archgrad.latency.published import PREFIX, published
 from archgrad.latency.table import LatencyTable
-
-POOR_TAU, POOR_ERROR = 0.8, 0.15
-"""Below this Kendall τ, or above this median relative error, a table is called poor."""
 
 
 def validation(table: LatencyTable) -> dict[str, Any] | None:
@@ -43,7 +41,26 @@ def validation(table: LatencyTable) -> dict[str, Any] | None:
         "model": name,
         "models": {key: {k: round(v, 4) for k, v in q._asdict().items()} for key, q in qualities.items()},
         "fixed_ms": [round(sums.fixed, 6), round(additive.fixed, 6)],
+        "correction": correction(table, additive),
         "warnings": warnings,
+    }
+
+
+def correction(table: LatencyTable, additive: Additive) -> dict[str, Any]:
+    """What was fitted: the table is overhead + factor · pieces, and a step for each choice.
+
+    overhead_ms is beside the factor times what the pieces outside the choices take. steps_ms: of each choice
+    what is added where its candidate does anything, and where it does nothing; {} for a model without.
+    """
+    steps = zip(table.pieces.groups, additive.steps, strict=False)
+    return {
+        "overhead_ms": round(additive.fixed - additive.factor * table.pieces.sum.fixed, 6),
+        "factor": round(additive.factor, 6),
+        "steps_ms": {
+            name: [round(float(n), 6) for n in row]
+            for group, rows in steps
+            for name, row in zip(group.names, rows, strict=True)
+        },
     }
 
 
@@ -117,6 +134,8 @@ def latency_text(document: Mapping[str, Any]) -> str:
             )
         before, after = found["fixed_ms"]
         lines.append(f"outside the choices: {before:.4f} ms by the pieces, {after:.4f} ms fitted")
+        if found["model"] != "sum":
+            lines.append(_correction_text(found["correction"]))
     else:
         lines.append("not compared with whole networks yet: add --validate 50")
     if "predicted_ms" in document:
@@ -124,6 +143,19 @@ def latency_text(document: Mapping[str, Any]) -> str:
     lines += [f"not measured: {what}" for what in document["uncounted"]]
     warnings = [*rounds["warnings"], *((found or {}).get("warnings", []))]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)])
+
+
+def _correction_text(fitted: Mapping[str, Any]) -> str:
+    """One line for what `correction` says."""
+    sign, overhead = ("+" if fitted["overhead_ms"] >= 0 else "-"), abs(fitted["overhead_ms"])
+    text = f"the table is corrected: {fitted['factor']:.3f} · pieces {sign} {overhead:.4f} ms"
+    if steps := fitted["steps_ms"].values():
+        busy, idle = (sum(row[i] for row in steps) / len(steps) for i in (0, 1))
+        text += (
+            f", and for each choice {busy:.4f} ms on average where its candidate does anything, {idle:.4f} "
+            "ms where it does nothing"
+        )
+    return text
 
 
 def published_document(name: str) -> dict[str, Any]:

@@ -127,6 +127,25 @@ class LatencyTable:
             return "sum"
         return models.choose(models.compare(self.pieces, self.architectures, self.measured, names), names)
 
+    def check_quality(self) -> None:
+        """Refuse a table that was compared with whole networks and does not predict what they take.
+
+        Raises:
+            UserError: the median error of its best additive model, and what to do.
+        """
+        if not self.measured:
+            return
+        name = self.model_name()
+        (quality,) = models.compare(self.pieces, self.architectures, self.measured, [name]).values()
+        if quality.error > models.POOR_ERROR:
+            raise UserError(
+                f"the latency table {self.source} is no prediction, so no limit can be kept by it: its model "
+                f"{name!r} has a median error of {quality.error:.1%} on the {len(self.measured)} networks "
+                f"that were measured whole, and {models.POOR_ERROR:.0%} are allowed. Measure again on a "
+                "quieter machine, or one thread with --clock processor, or add --validate 50 --predictor "
+                "ridge"
+            )
+
     def additive(self, model: str | None = None) -> models.Additive:
         """Fixed part and one [E, K] a group, in milliseconds.
 
@@ -184,11 +203,12 @@ def load_table(
         groups: the choices that the table must have, as `Supernet.groups`.
         target: the networks that it must be of.
         model: "sum", "scaled", "boundary" or "ridge" (see `models`); by default the best that the networks
-            measured whole allow, the sum where none were.
+            measured whole allow, the sum where none were. One that is named is taken however good it is.
         allow_other_device: whether a table of another machine, or of other versions, will do.
 
     Raises:
-        UserError: no such table, or it does not fit; both values are named.
+        UserError: no such table, or it does not fit, and both values are named; or whole networks were
+            measured and its predictions of them are poor.
     """
     from archgrad.latency.published import PREFIX, published_table
 
@@ -203,6 +223,8 @@ def load_table(
         table.check_groups(groups)
     if not allow_other_device:
         table.check_device()
+    if model is None:
+        table.check_quality()
     return table.cost_table(model)
 
 

@@ -151,7 +151,7 @@ def measure_latency(
         WorkError: the machine cannot be measured on now.
     """
     how, progress = how or How(), progress or Silent()
-    threads, plan = how.check()
+    threads, _ = how.check()
     if 0 < validate < 5:
         raise UserError(f"wanted at least 5 networks to compare the table with, got --validate {validate}")
     if not out.parent.is_dir():
@@ -174,7 +174,7 @@ def measure_latency(
         document = dict(before.document)
     else:
         found.manifest["whole"] = [{"architecture": dict(a)} for a in wanted]
-        document = _measured(target, found, how, threads, plan, before, out, progress)
+        document = measured(target, found, how, before, _partial(out), progress)
     document["predictor"] = predictor or document.get("predictor")
     table = LatencyTable(document, str(out))
     document["validation"] = validation(table)
@@ -234,21 +234,32 @@ def _before(out: Path, found: Found, how: How, threads: int) -> LatencyTable | N
     return table
 
 
-def _measured(
-    target: Target,
-    found: Found,
-    how: How,
-    threads: int,
-    plan: Plan,
-    before: LatencyTable | None,
-    out: Path,
-    progress: Progress,
+def measured(
+    target: Target, found: Found, how: How, before: LatencyTable | None, partial: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Measure on this machine; what `before` has of the pieces is taken from it."""
+    """Measure the pieces and whole networks of a manifest on this machine.
+
+    Args:
+        target: the networks.
+        found: what to measure.
+        how: backend, threads and so on.
+        before: a table whose pieces are then not measured again.
+        partial: rounds that are done are kept here.
+        progress: where to show it.
+
+    Returns:
+        The document of a table.
+
+    Raises:
+        UserError: wrong settings.
+        WorkError: the machine cannot be measured on now.
+    """
+    threads, plan = how.check()
     device = torch.device(how.device)
     gpu = torch.cuda.get_device_name() if how.device == "cuda" else None
     backend = torch_backend() if how.backend == "torch" else onnx_backend(_PROVIDER)
     where = {"device": device_script.device(threads, gpu), "backend": backend, "clock": how.clock}
+    there = None if before is None else before.document
     started: list[str] = []
 
     def show(what: str, done: int, wanted: int, numbers: str) -> None:
@@ -259,8 +270,7 @@ def _measured(
         progress.update(done, numbers)
 
     def table(manifest: Mapping[str, Any], calls: Calls) -> dict[str, Any]:
-        measured = before.document if before is not None else None
-        return table_of(manifest, calls, plan, where, _partial(out), show, measured)
+        return table_of(manifest, calls, plan, where, partial, show, there)
 
     try:
         if how.backend == "torch":
