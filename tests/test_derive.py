@@ -95,7 +95,7 @@ def by_node(probabilities: Sequence[float], names: Sequence[str], candidates: Se
 
 
 def test_the_table_of_rules_is_covered() -> None:
-    assert list(RULES) == ["argmax", "darts", "snas", "rnn"]
+    assert list(RULES) == ["argmax", "darts", "snas", "pdarts", "rnn"]
 
 
 @pytest.mark.parametrize("rule", ["argmax", "snas"])

@@ -334,7 +334,7 @@ def concrete(
     network = space(pick, *args, **settings)
     unused = [name for name in architecture if name not in used]
     if unused:
-        inner = _all_choices(space, *args, **settings)
+        inner = all_choices(space, *args, **settings)
         unused = [name for name in unused if name not in inner]
     if unused:
         raise UserError(
@@ -344,7 +344,7 @@ def concrete(
     return network
 
 
-def _all_choices(space: Callable[..., nn.Module], *args: Any, **settings: Any) -> set[str]:
+def all_choices(space: Callable[..., nn.Module], *args: Any, **settings: Any) -> set[str]:
     """Names of all choices of a space, also of those inside candidates; nothing is allocated."""
     names: set[str] = set()
 

@@ -6,7 +6,7 @@ per group of E choices with K candidates, the leading dimensions being independe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +26,8 @@ class Policy:
     The weights of a blend (`choice.Blend`) are not drawn: they are the softmax of its logits, whatever
     the sampler.
 
+    settled: choice -> candidate, where it is decided already: drawn as that, whatever the logits say.
+
     Raises:
         UserError: a controller that is not independent, with a blend among the groups.
     """
@@ -33,6 +35,7 @@ class Policy:
     groups: tuple[Group, ...]
     sampler: Sampler
     controller: Controller = field(default_factory=Independent)
+    settled: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.blends and not self.independent:
@@ -68,7 +71,8 @@ class Policy:
             return parts[-1].weights
 
         self.controller.logits(self.groups, theta, choose)
-        return parts if len(parts) == len(self.groups) else _grouped(parts, self.groups)
+        samples = parts if len(parts) == len(self.groups) else _grouped(parts, self.groups)
+        return settle(samples, self.groups, self.settled) if self.settled else samples
 
     def log_prob(self, theta: Sequence[Tensor], tau: float, samples: Sequence[Sample]) -> Tensor:
         """Σ over all choices of log p(z | those before), [...]; differentiable in θ, the draws held.
@@ -120,6 +124,31 @@ class Policy:
             self.sampler.probabilities(a) if group.chosen else torch.softmax(a, dim=-1)
             for group, a in zip(self.groups, logits, strict=True)
         ]
+
+
+def settle(samples: Sequence[Sample], groups: Sequence[Group], settled: Mapping[str, str]) -> list[Sample]:
+    """The samples with the choices of `settled` (choice -> candidate) as these, one-hot and without gradient.
+
+    A candidate that the choice does not have leaves it out (`choice.Droppable`): no weight at all.
+    """
+    found = []
+    for group, sample in zip(groups, samples, strict=True):
+        rows = {e: settled[name] for e, name in enumerate(group.names) if name in settled}
+        if not rows:
+            found.append(sample)
+            continue
+        decided = torch.zeros(len(group.names), 1, dtype=torch.bool, device=sample.weights.device)
+        one_hot = torch.zeros_like(sample.weights, requires_grad=False)
+        active = list(sample.active or [tuple(range(len(group.candidates)))] * len(group.names))
+        for e, candidate in rows.items():
+            decided[e] = True
+            active[e] = tuple(k for k, known in enumerate(group.candidates) if known == candidate)
+            one_hot[e, list(active[e])] = 1.0
+        weights = torch.where(decided, one_hot, sample.weights)
+        found.append(
+            sample._replace(weights=weights, active=tuple(active), one_hot=sample.one_hot and all(active))
+        )
+    return found
 
 
 def _greedy(logits: Tensor) -> Tensor:

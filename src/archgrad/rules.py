@@ -16,6 +16,11 @@ RULES = Table(
             "the most probable candidate of every edge, `none` included, all edges (the same as argmax)",
             "Xie et al. 2019, SNAS (arXiv 1812.09926)",
         ),
+        "pdarts": Entry(
+            "archgrad.skip_limit:pdarts",
+            "as darts, with at most two skip connections in the normal cell",
+            "Chen et al. 2019, P-DARTS (arXiv 1904.12760), section 3.3",
+        ),
         "rnn": Entry(
             "archgrad.rnn_rule:rnn",
             "recurrent cells: the strongest edge into every node, `none` left out of account",
