@@ -14,7 +14,7 @@ from archgrad.architecture_warnings import NONE
 from archgrad.choice import Group
 from archgrad.costs import COSTS
 from archgrad.costs.counting import Cost, TabledCost
-from archgrad.costs.nested import Nested, extremes
+from archgrad.costs.nested import Nested, extremes, moments
 from archgrad.costs.tabulate import Term, find_terms
 from archgrad.errors import UserError
 from archgrad.table import nearest
@@ -146,6 +146,19 @@ class CostTable:
                 nested = [_padded(joint, group.names) for joint in nested]
         cheapest, dearest = extremes(rows, nested)
         return self.fixed + cheapest, self.fixed + dearest
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the cost over architectures drawn uniformly, exact.
+
+        Every choice is drawn by itself from its candidates, those inside a candidate that is not drawn, too.
+        """
+        rows = {
+            name: row
+            for group, costs in zip(self.choices, self.groups, strict=True)
+            for name, row in zip(group.names, costs, strict=True)
+        }
+        mean, deviation = moments(rows, self.nested)
+        return self.fixed + mean, deviation
 
     def require_counted(self) -> None:
         """Refuse a table that leaves something out, where a limit is to be kept.

@@ -56,6 +56,39 @@ def extremes(rows: Mapping[str, Tensor], joint: Sequence[Nested]) -> tuple[float
     return _least(tables), -_least([Nested(t.names, -t.costs) for t in tables])
 
 
+def moments(rows: Mapping[str, Tensor], joint: Sequence[Nested]) -> tuple[float, float]:
+    """Mean and standard deviation of Σ_i rows[i][k_i] + Σ of joint costs, each k_i drawn uniformly by itself.
+
+    Exact: the variance is the sum of the covariances of all pairs of terms. Two terms without a choice in
+    common have none; of others it is that of their means given the choices that they share.
+
+    Args:
+        rows: what each choice costs by itself, [K].
+        joint: what choices cost together, over the names of `rows`.
+
+    >>> moments({"a": torch.tensor([0.0, 4.0]), "b": torch.tensor([1.0, 7.0])}, [])
+    (6.0, 3.605551275463989)
+    """
+    tables = [Nested((name,), row) for name, row in rows.items()] + list(joint)
+    tables = [Nested(t.names, t.costs.detach().to("cpu", torch.float64)) for t in tables]
+    means = [float(t.costs.mean()) for t in tables]
+    variance = 0.0
+    for i, one in enumerate(tables):
+        for j, other in enumerate(tables[: i + 1]):
+            shared = sorted(set(one.names) & set(other.names))
+            if shared:
+                product = (_given(one, shared) - means[i]) * (_given(other, shared) - means[j])
+                variance += float(product.mean()) * (1 if i == j else 2)
+    return sum(means), math.sqrt(max(0.0, variance))
+
+
+def _given(table: Nested, names: Sequence[str]) -> Tensor:
+    """Its mean cost for every decision of `names`, which are some of its choices; uniform over the others."""
+    order = (*names, *(name for name in table.names if name not in names))
+    costs = _aligned(table, order)
+    return costs.mean(dim=tuple(range(len(names), len(order)))) if len(order) > len(names) else costs
+
+
 def _least(tables: Sequence[Nested]) -> float:
     """The least sum of tables over all decisions."""
     left, fixed = list(tables), 0.0

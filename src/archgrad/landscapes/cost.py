@@ -46,6 +46,12 @@ class LandscapeCost:
         """Costs of the cheapest and of the dearest architecture."""
         return self.table.best, self.table.worst
 
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the cost over all architectures."""
+        (group,) = self.table.groups
+        values = self.values(all_indices(len(group.names), len(group.candidates)))
+        return float(values.mean()), float(values.std(correction=0))
+
 
 def nasbench201_cost(column: str) -> LandscapeCost:
     """A cost of NAS-Bench-201: ``latency_ms_raspi4`` (ms), ``flops_cifar10``, ``params_cifar10`` ….

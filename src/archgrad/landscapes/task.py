@@ -16,6 +16,7 @@ from archgrad.choice import Group, Sample
 from archgrad.errors import UserError
 from archgrad.landscapes.landscape import Landscape, mean_loss
 from archgrad.landscapes.noise import per_step
+from archgrad.penalties.penalty import Penalty
 from archgrad.problem import Objective, Outcome
 from archgrad.randomness import Streams
 
@@ -36,6 +37,8 @@ class LandscapeObjective:
         the offset; so there `offset`, the mean loss, is taken off every entry of the table. On the simplex
         that is a constant, and the exact gradient is the same.
     error: added to the loss, a function of the weights: noise of this step.
+    penalty: the price on a cost, known for every candidate whether it ran or not. The accuracy that it is
+        given is 1 − f.
     gates: the weights are gates, each for itself; a landscape knows the simplex only, so their shares
         count (`shares`).
     """
@@ -45,6 +48,7 @@ class LandscapeObjective:
     error: Callable[[Tensor], Tensor] | None = None
     gates: bool = False
     offset: float = 0.0
+    penalty: Penalty | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
         """`loss` [...], one a search; `correct` is 1 minus its mean, of one image.
@@ -59,7 +63,7 @@ class LandscapeObjective:
                 "a landscape has no output that the gates of undrawn candidates could be added to as "
                 "numbers: set sampler.unselected to nothing"
             )
-        z = sample.weights
+        z = drawn = sample.weights
         if self.observe == "active":
             z = torch.where(_ran(sample), z, z.detach())
         if self.gates:
@@ -70,6 +74,8 @@ class LandscapeObjective:
         if self.error is not None:
             loss = loss + self.error(z)
         mean = loss.detach().mean()
+        if self.penalty is not None:
+            loss = self.penalty(loss, 1 - loss, [shares(drawn) if self.gates else drawn])
         return Outcome(loss, mean, 1 - mean, 1)
 
 
@@ -85,6 +91,7 @@ class LandscapeTask:
             its own for each search and for training and validation.
         streams: of that error.
         gates: the sampler draws gates, each for itself; see `LandscapeObjective`.
+        penalty: the price on a cost, or None.
 
     Raises:
         UserError: a number out of range, or unknown `observe`.
@@ -99,6 +106,7 @@ class LandscapeTask:
         step_noise: float = 0.0,
         streams: Streams | None = None,
         gates: bool = False,
+        penalty: Penalty | None = None,
     ):
         if observe not in get_args(Observe):
             raise UserError(f"observe is one of {', '.join(get_args(Observe))}, got {observe!r}")
@@ -110,7 +118,7 @@ class LandscapeTask:
         if step_noise and streams is None:
             raise UserError(f"step_noise={step_noise} needs streams to draw from: give streams=Streams(seed)")
         self.landscape, self.observe, self.step_noise = landscape, observe, step_noise
-        self.gates = gates
+        self.gates, self.penalty = gates, penalty
         self.offset = mean_loss(landscape) if observe == "active" else 0.0
         self.streams = Streams(0) if streams is None else streams
         self.shape = () if searches is None else (searches,)
@@ -136,7 +144,7 @@ class LandscapeTask:
         if self.step_noise:
             generator = self.streams.generator("landscape noise/step", epoch, step, part)
             error = per_step(self.landscape, self.step_noise, generator, self.shape)
-        return LandscapeObjective(self.landscape, self.observe, error, self.gates, self.offset)
+        return LandscapeObjective(self.landscape, self.observe, error, self.gates, self.offset, self.penalty)
 
 
 def shares(gates: Tensor) -> Tensor:
