@@ -69,6 +69,9 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "archgrad.verbs.sweep.sweep_landscape", lambda *a, **k: seen.append("sweep") or exit(0)
     )
+    monkeypatch.setattr(
+        "archgrad.verbs.sweep_networks.sweep_networks", lambda *a, **k: seen.append("sweep") or exit(0)
+    )
     for name in ("target_of_run", "target_of_words"):
         monkeypatch.setattr(
             f"archgrad.verbs.latency.{name}", lambda *a, **k: seen.append("latency") or exit(0)

@@ -62,6 +62,7 @@ FEW = {
     "train": ["train.epochs=1"],
     "channels": ["train.epochs=1"],
     "sweep": ["--points=2", "--seeds=2", "--steps=20"],
+    "sweep --run": ["--points=2", "--controls=0", "search.epochs=2", "train.epochs=1"],
     "latency": ["space.channels=4", "space.cells=1", "--rounds=4", "--drift=1e6"],  # on a busy machine, too
 }
 OTHER_COMMANDS = {"git", "cd", "pip"}  # shown for installation; `make`, `python` and `archgrad` are checked
@@ -169,7 +170,8 @@ class Session:
             or genotype
             or Path(arguments[0]).exists()
         ):
-            few = [] if {"--resume", "--check"} & set(arguments) else FEW.get(verb, [])
+            kind = "sweep --run" if verb == "sweep" and "--run" in arguments else verb
+            few = [] if {"--resume", "--check"} & set(arguments) else FEW.get(kind, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
             self.ran.append(text)

@@ -16,7 +16,7 @@ from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
 from archgrad.cli_derive import derive
 from archgrad.cli_latency import latency
-from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text
+from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text, of_search, searched
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
 from archgrad.cli_sweep import sweep
@@ -62,12 +62,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path), required=True, help="The run folder.")
-@click.option("--method", help="Preset, e.g. darts, darts-2nd, snas, gdas, random (archgrad list methods).")
-@click.option("--space", help="Search space, or 'module:object' of your own.")
-@click.option("--data", help="Data set by name; without it --data-path is looked at.")
-@click.option("--data-path", help="Where the data are.")
-@click.option("--seed", type=int, help="Root of all random streams.")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML or TOML file of settings.")
+@of_search
 @click.option("--budget", "budgets", multiple=True, help="E.g. macs=60M±3%, params=1M; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
 @AS_JSON
@@ -94,22 +89,10 @@ def search(
       archgrad search --data cifar10 --space darts --method snas cost.strength=aggressive --run runs/small
       archgrad search --data digits --budget macs=1M±5% --budget params=50k --run runs/budget
     """
-    from archgrad.budgets.budget import as_setting
-    from archgrad.config_layers import merge, read
-    from archgrad.config_layers import overrides as parse
     from archgrad.summary import searched_text
     from archgrad.verbs import search_run
 
-    given = merge(
-        read(config) if config else {},
-        {k: v for k, v in (("method", method), ("seed", seed)) if v is not None},
-        {"space": {"name": space}} if space else {},
-        {"data": {k: v for k, v in (("name", data), ("path", data_path)) if v is not None}},
-        {"budget": as_setting(budgets)} if budgets else {},
-        parse(list(overrides)),
-    )
-    if not given["data"]:
-        del given["data"]
+    given = searched(method, space, data, data_path, seed, config, overrides, budgets)
     run = search_run(given, folder, resume=resume, progress=_progress())
     lines = run.read_lines("metrics.jsonl")
     last = lines[-1]

@@ -97,7 +97,7 @@ def search_run(
         best = -math.inf
         run = Run.create(folder)
         _record_beginning(run, resolved, parts, network)
-        for note in resolved.notes:
+        for note in resolved.notes if shared is None else ():  # else the warm-up has said them
             progress.say(f"  {note}")
     if shared is not None and (state.epoch, state.step) == (0, 0):
         shared.begin(network, state)
