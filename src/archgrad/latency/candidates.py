@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from archgrad.architecture_warnings import NONE
 from archgrad.choice import Choice, Group, Sample, Supernet, concrete, supernet
 from archgrad.errors import UserError
 from archgrad.latency.device_script import EMPTY, MANIFEST_FORMAT, VERSION, digest
+from archgrad.latency.nested import blend_names, check_parts, deciding, decisions, inner_choices, outermost
 from archgrad.randomness import seeded_modules
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import Shape, as_space
@@ -73,10 +74,11 @@ class Target:
             "classes": self.classes,
         }
 
-    def supernet(self) -> Supernet:
-        """All candidates, in evaluation mode."""
+    def supernet(self, decided: Mapping[str, str] | None = None) -> Supernet:
+        """All candidates but those of choices that are decided, in evaluation mode."""
         with seeded_modules(0):
-            return supernet(self.builder, self.shape, self.classes, **self.settings).eval()
+            builder = deciding(self.builder, decided or {})
+            return supernet(builder, self.shape, self.classes, **self.settings).eval()
 
     def network(self, architecture: Architecture) -> nn.Module:
         """One architecture's network, in evaluation mode."""
@@ -121,6 +123,7 @@ def find(
     """List the pieces of a space by passing one image through its supernet.
 
     Around the candidates each largest module without a choice in it is a piece: stem, reductions, head.
+    A candidate with choices inside it is a piece for every combination of theirs (see `nested`).
     What a space computes itself between its modules (sums, concatenations) is in no piece; comparing
     whole networks with the table tells how much that is (see `validation`).
 
@@ -131,99 +134,114 @@ def find(
         architectures: to be measured whole.
 
     Raises:
-        UserError: a choice stands inside a candidate of another choice, or a candidate gets no tensors.
+        UserError: a candidate gets no tensors, or `nested` refuses the space.
     """
     network = target.supernet()
-    options = _options(network)
-    seen = _watch(network, network.network.modules(), target.shape)
-
-    pieces: dict[str, dict[str, Any]] = {}
-    known: dict[str, str] = {}
-    modules: dict[str, nn.Module] = {}
-    uncounted: set[str] = set()
-
-    def keys(module: nn.Module, what: str, idle: bool, place: str) -> Counter[str]:
-        """The pieces that the calls of a module are, each with their number."""
-        found: Counter[str] = Counter()
-        for call in seen.get(module, ()):
-            if call.inputs is None:
-                uncounted.add(f"{place} (its inputs are no tensors)")
-                continue
-            signature = _signature(module, call, place)
-            if signature not in known:
-                shape = "+".join("x".join(map(str, s)) for s in call.inputs)
-                known[signature] = key = f"{what}/{shape}/{signature}"
-                pieces[key] = {
-                    "what": f"{what} on {shape}",
-                    "inputs": [list(s) for s in call.inputs],
-                    "idle": idle or call.handed_on,
-                    "handed_on": call.handed_on,
-                }
-                modules[key] = module
-            found[known[signature]] += 1
-        return found
-
+    stock = _Stock()
+    groups = tuple(group for group in network.groups if group.chosen)
+    inner = inner_choices(network)
+    for k in (0, -1):
+        extreme = Architecture({name: group.candidates[k] for group in groups for name in group.names})
+        chosen = {name: extreme[name] for names in inner.values() for name in names}
+        check_parts(target.supernet(chosen) if chosen else network, extreme, target.network(extreme))
     places: dict[tuple[str, str], Counter[str]] = {}
-    for choice, candidate, module in options:
-        name = f"{candidate} of choice {choice}"
-        found = keys(module, candidate, candidate == NONE, name)
-        if not found:
-            raise UserError(f"{name} cannot be measured: in evaluation it is not called with tensors alone")
-        places.setdefault((choice, candidate), Counter()).update(found)
+    joint: dict[tuple[str, ...], dict[tuple[str, ...], Counter[str]]] = {}
+    for decided in decisions(groups, inner):
+        partly = target.supernet(decided) if decided else network
+        seen = _watch(partly, partly.network.modules(), target.shape)
+        taken: dict[tuple[str, ...], Counter[str]] = {}
+        for choice in outermost(partly):
+            for candidate, module in zip(choice.candidates, choice.options, strict=True):
+                inside = inner.get((choice.name, candidate), ())
+                with_it = [decided[name] for name in inside]
+                name = f"{candidate} of choice {choice.name}"
+                what = f"{candidate}({','.join(with_it)})" if inside else candidate
+                found = stock.keys(seen, module, what, candidate == NONE, name)
+                if not found:
+                    raise UserError(
+                        f"{name} cannot be measured: in evaluation it is not called with tensors alone"
+                    )
+                taken.setdefault((choice.name, candidate, *with_it), Counter()).update(found)
+        for (choice_name, candidate, *with_it), found in taken.items():
+            inside = inner.get((choice_name, candidate), ())
+            if inside:
+                joint.setdefault((choice_name, *inside), {})[candidate, *with_it] = found
+            else:
+                places[choice_name, candidate] = found
+    seen = _watch(network, network.network.modules(), target.shape)
     fixed: Counter[str] = Counter()
-    for path, module in _around(network.network, "", seen):
+    for path, module in _around(network.network, "", seen, blend_names(network)):
         if not all(call.handed_on for call in seen[module]):  # drop path, which evaluation leaves out
-            fixed.update(keys(module, path, False, path))
-    groups = [
+            fixed.update(stock.keys(seen, module, path, False, path))
+    rows = [
         {
             "candidates": list(group.candidates),
             "names": list(group.names),
             "kind": group.kind,
-            "entries": [[dict(places[name, k]) for k in group.candidates] for name in group.names],
+            "entries": [[dict(places.get((n, k), {})) for k in group.candidates] for n in group.names],
         }
-        for group in network.groups
-        if group.chosen
+        for group in groups
     ]
-    space = {**target.document(), "digest": digest([groups, fixed])}
+    nested = [
+        {"names": list(names), "cells": [{"at": list(at), "pieces": dict(c)} for at, c in cells.items()]}
+        for names, cells in joint.items()
+    ]
+    space = {**target.document(), "digest": digest([rows, fixed, *([nested] if nested else [])])}
     manifest = {
         "format": MANIFEST_FORMAT,
         "version": VERSION,
         "space": space,
         "batch": batch,
         "precision": precision,
-        "groups": groups,
+        "groups": rows,
+        "nested": nested,
         "fixed": dict(fixed),
-        "uncounted": sorted(uncounted),
-        "pieces": pieces,
+        "uncounted": sorted(stock.uncounted),
+        "pieces": stock.pieces,
         EMPTY: None,
         "whole": [{"architecture": dict(a)} for a in architectures],
     }
-    return Found(manifest, modules, network.groups)
+    return Found(manifest, stock.modules, network.groups)
 
 
-def _options(network: Supernet) -> list[tuple[str, str, nn.Module]]:
-    """(choice, candidate, module) of every candidate in the network, blends left out."""
-    found = []
-    for choice in network.choices():
-        if not any(choice.name in group.names and group.chosen for group in network.groups):
-            continue
-        for candidate, option in zip(choice.candidates, choice.options, strict=True):
-            inner = next((m for m in option.modules() if isinstance(m, Choice)), None)
-            if inner is not None:
-                raise UserError(
-                    f"choice {inner.name!r} stands inside candidate {candidate!r} of choice {choice.name!r}: "
-                    "the latency of nested choices is no sum; make them one choice whose candidates are the "
-                    "combinations"
-                )
-            found.append((choice.name, candidate, option))
-    return found
+class _Stock:
+    """The pieces found so far: each is kept once, whatever the networks and places it is met in."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, dict[str, Any]] = {}
+        self.modules: dict[str, nn.Module] = {}
+        self.uncounted: set[str] = set()
+        self.known: dict[str, str] = {}
+
+    def keys(
+        self, seen: Mapping[nn.Module, list[_Seen]], module: nn.Module, what: str, idle: bool, place: str
+    ) -> Counter[str]:
+        """The pieces that the calls of a module are, each with their number."""
+        found: Counter[str] = Counter()
+        for call in seen.get(module, ()):
+            if call.inputs is None:
+                self.uncounted.add(f"{place} (its inputs are no tensors)")
+                continue
+            signature = _signature(module, call, place)
+            if signature not in self.known:
+                shape = "+".join("x".join(map(str, s)) for s in call.inputs)
+                self.known[signature] = key = f"{what}/{shape}/{signature}"
+                self.pieces[key] = {
+                    "what": f"{what} on {shape}",
+                    "inputs": [list(s) for s in call.inputs],
+                    "idle": idle or call.handed_on,
+                    "handed_on": call.handed_on,
+                }
+                self.modules[key] = module
+            found[self.known[signature]] += 1
+        return found
 
 
 def _around(
-    module: nn.Module, path: str, seen: Mapping[nn.Module, list[_Seen]]
+    module: nn.Module, path: str, seen: Mapping[nn.Module, list[_Seen]], blends: Collection[str]
 ) -> list[tuple[str, nn.Module]]:
     """The largest modules without a choice in them that take and give tensors, with their paths."""
-    if isinstance(module, Choice):
+    if isinstance(module, Choice) and module.name not in blends:
         return []
     alone = path and not any(isinstance(m, Choice) for m in module.modules())
     children = list(module.named_children())
@@ -233,7 +251,7 @@ def _around(
     return [
         found
         for name, child in children
-        for found in _around(child, f"{path}.{name}" if path else name, seen)
+        for found in _around(child, f"{path}.{name}" if path else name, seen, blends)
     ]
 
 

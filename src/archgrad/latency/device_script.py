@@ -34,7 +34,8 @@ from archgrad.latency.timing import (
     summary,
 )
 
-FORMAT, VERSION = "archgrad-latency", 1
+FORMAT, VERSION = "archgrad-latency", 2
+"""Version 2 has choices inside candidates of others, `nested`."""
 MANIFEST_FORMAT = "archgrad-latency-kit"
 EMPTY = "empty"
 """Name of the model that does nothing: what a call of ONNX Runtime costs by itself."""
@@ -178,7 +179,7 @@ def table_of(
 
 
 def _pieces(manifest: Mapping[str, Any], found: Summary, plan: Plan) -> dict[str, Any]:
-    kept = ("space", "batch", "precision", "groups", "fixed", "uncounted")
+    kept = ("space", "batch", "precision", "groups", "nested", "fixed", "uncounted")
     return {
         "format": FORMAT,
         "version": VERSION,

@@ -117,6 +117,16 @@ def write_kit(
             }
             for group in manifest["groups"]
         ],
+        "nested": [
+            {
+                "names": joint["names"],
+                "cells": [
+                    {"at": cell["at"], "pieces": {k: n for k, n in cell["pieces"].items() if k in written}}
+                    for cell in joint["cells"]
+                ],
+            }
+            for joint in manifest["nested"]
+        ],
         "fixed": {k: n for k, n in manifest["fixed"].items() if k in written},
         "uncounted": sorted(uncounted),
         "pieces": written,

@@ -32,8 +32,26 @@ POOR_TAU, POOR_ERROR = 0.8, 0.15
 """Below this Kendall τ, or above this median relative error, a table is called poor."""
 
 
+class Joint(NamedTuple):
+    """What some choices take together, as a block and its width: Σ numbers[k1, …, kn] · z1[k1] ⋯ zn[kn].
+
+    places: of each choice its group and its row there, outer ones first. numbers: [K1, …, Kn].
+    """
+
+    places: tuple[tuple[int, int], ...]
+    numbers: Floats
+
+    def at(self, chosen: Sequence[Floats]) -> Floats:
+        """Milliseconds [N] for one [N, E, K] a group."""
+        total = np.broadcast_to(self.numbers, (len(chosen[0]), *self.numbers.shape))
+        for group, row in reversed(self.places):
+            z = chosen[group][:, row]
+            total = (total * z.reshape(len(z), *(1,) * (total.ndim - 2), -1)).sum(axis=-1)
+        return total
+
+
 class Additive(NamedTuple):
-    """fixed + Σ over choices; `numbers` has one [E, K] a group.
+    """fixed + Σ over choices + Σ over `joint`; `numbers` has one [E, K] a group.
 
     factor, steps: how a line came to them: factor · (what the pieces say), and of each choice, one [E, 2] a
     group, what is added where its candidate does anything and where it does nothing; () for none.
@@ -43,6 +61,11 @@ class Additive(NamedTuple):
     numbers: tuple[Floats, ...]
     factor: float = 1.0
     steps: tuple[Floats, ...] = ()
+    joint: tuple[Joint, ...] = ()
+
+    def times(self, factor: float) -> tuple[Joint, ...]:
+        """`joint` with all its numbers multiplied."""
+        return tuple(one._replace(numbers=factor * one.numbers) for one in self.joint)
 
 
 class Pieces(NamedTuple):
@@ -55,6 +78,15 @@ class Pieces(NamedTuple):
     groups: tuple[Group, ...]
     sum: Additive
     works: tuple[NDArray[np.bool_], ...]
+
+    def joint_names(self) -> list[tuple[str, ...]]:
+        """The choices of each of `sum.joint`."""
+        return [tuple(self.groups[g].names[e] for g, e in one.places) for one in self.sum.joint]
+
+    def outer(self) -> tuple[Floats, ...]:
+        """Of each group [E, 1]: 1 for a choice by itself, 0 for one that stands in a candidate of another."""
+        inner = {name for names in self.joint_names() for name in names[1:]}
+        return tuple(np.array([[float(name not in inner)] for name in group.names]) for group in self.groups)
 
 
 Model = Callable[[Sequence[Architecture]], Floats]
@@ -85,6 +117,8 @@ def predict(model: Additive, chosen: Sequence[Floats]) -> Floats:
     total = np.full(len(chosen[0]), model.fixed)
     for z, numbers in zip(chosen, model.numbers, strict=True):
         total += (z * numbers).sum(axis=(1, 2))
+    for joint in model.joint:
+        total += joint.at(chosen)
     return total
 
 
@@ -97,7 +131,8 @@ def fit_scaled(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Ad
     """fixed + b · (sum over choices), fixed and b of least absolute relative error, neither negative."""
     varying = _varying(pieces, chosen)
     fixed, b = _relative_fit(np.stack([np.ones_like(varying), varying], axis=1), measured)
-    return Additive(float(fixed), tuple(b * n for n in pieces.sum.numbers), float(b))
+    numbers = tuple(b * n for n in pieces.sum.numbers)
+    return Additive(float(fixed), numbers, float(b), joint=pieces.sum.times(b))
 
 
 def fit_boundary(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Additive:
@@ -107,7 +142,7 @@ def fit_boundary(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> 
     """
     varying = _varying(pieces, chosen)
     columns = [np.ones_like(varying), varying]
-    for z, works in zip(chosen, pieces.works, strict=True):
+    for z, works in zip(_by_themselves(pieces, chosen), pieces.works, strict=True):
         columns += [*(z * works).sum(axis=2).T, *(z * ~works).sum(axis=2).T]
     fixed, b, *rest = _relative_fit(np.stack(columns, axis=1), measured)
     numbers, steps, left = [], [], np.asarray(rest)
@@ -115,7 +150,7 @@ def fit_boundary(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> 
         (busy, idle), left = left[: 2 * len(entries)].reshape(2, -1, 1), left[2 * len(entries) :]
         numbers.append(b * entries + np.where(works, busy, idle))
         steps.append(np.concatenate([busy, idle], axis=1))
-    return Additive(float(fixed), tuple(numbers), float(b), tuple(steps))
+    return Additive(float(fixed), tuple(numbers), float(b), tuple(steps), pieces.sum.times(b))
 
 
 def fit_ridge(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Additive:
@@ -128,12 +163,12 @@ def fit_ridge(pieces: Pieces, chosen: Sequence[Floats], measured: Floats) -> Add
 
     line = fit_scaled(pieces, chosen, measured)
     ridge = RidgeCV(alphas=np.logspace(-2, 3, 11))
-    ridge.fit(_features(chosen), measured - predict(line, chosen))
+    ridge.fit(_features(_by_themselves(pieces, chosen)), measured - predict(line, chosen))
     numbers, rest = [], np.asarray(ridge.coef_)
-    for entries in line.numbers:
+    for entries, outer in zip(line.numbers, pieces.outer(), strict=True):
         here, rest = rest[: entries.size], rest[entries.size :]
-        numbers.append(entries + here.reshape(entries.shape))
-    found = Additive(line.fixed + float(ridge.intercept_), tuple(numbers), line.factor)
+        numbers.append(entries + outer * here.reshape(entries.shape))
+    found = line._replace(fixed=line.fixed + float(ridge.intercept_), numbers=tuple(numbers))
     return _not_negative(pieces.groups, found)
 
 
@@ -175,6 +210,11 @@ def _relative_fit(features: Floats, measured: Floats) -> Floats:
     return np.asarray(solved.x[:columns])
 
 
+def _by_themselves(pieces: Pieces, chosen: Sequence[Floats]) -> list[Floats]:
+    """Zeros for choices inside candidates of others: their time is in that of the candidate."""
+    return [z * outer for z, outer in zip(chosen, pieces.outer(), strict=True)]
+
+
 def _features(chosen: Sequence[Floats]) -> Floats:
     """[N, Σ E·K]"""
     return np.concatenate([z.reshape(len(z), -1) for z in chosen], axis=1)
@@ -194,7 +234,7 @@ PREDICTORS = ("ridge", "boosting")
 
 def needed(name: str, pieces: Pieces) -> int:
     """Networks that must have been measured whole before a model can be fitted."""
-    choices = sum(len(group.names) for group in pieces.groups)
+    choices = int(sum(outer.sum() for outer in pieces.outer()))
     return {"sum": 0, "scaled": 5, "boundary": 2 * (choices + 2)}.get(name, 20)
 
 
@@ -317,4 +357,15 @@ def pieces_of(document: Mapping[str, Any]) -> Pieces:
         np.array([[any(not entries[key]["idle"] for key in cell) for cell in row] for row in g["entries"]])
         for g in document["groups"]
     )
-    return Pieces(groups, Additive(net(document["fixed"]) + call, numbers), works)
+    places = {name: (g, e) for g, group in enumerate(groups) for e, name in enumerate(group.names)}
+    joint = []
+    for one in document.get("nested", ()):
+        at = tuple(places[name] for name in one["names"])
+        together = np.zeros([len(groups[g].candidates) for g, _ in at])
+        for cell in one["cells"]:
+            index = tuple(groups[g].candidates.index(c) for (g, _), c in zip(at, cell["at"], strict=True))
+            together[index] = net(cell["pieces"])
+            (g, e), k = at[0], index[0]
+            works[g][e, k] |= any(not entries[key]["idle"] for key in cell["pieces"])
+        joint.append(Joint(at, together))
+    return Pieces(groups, Additive(net(document["fixed"]) + call, numbers, joint=tuple(joint)), works)

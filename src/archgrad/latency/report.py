@@ -53,6 +53,7 @@ def correction(table: LatencyTable, additive: Additive) -> dict[str, Any]:
     what is added where its candidate does anything, and where it does nothing; {} for a model without.
     """
     steps = zip(table.pieces.groups, additive.steps, strict=False)
+    inner = {name for names in table.pieces.joint_names() for name in names[1:]}
     return {
         "overhead_ms": round(additive.fixed - additive.factor * table.pieces.sum.fixed, 6),
         "factor": round(additive.factor, 6),
@@ -60,6 +61,7 @@ def correction(table: LatencyTable, additive: Additive) -> dict[str, Any]:
             name: [round(float(n), 6) for n in row]
             for group, rows in steps
             for name, row in zip(group.names, rows, strict=True)
+            if name not in inner
         },
     }
 

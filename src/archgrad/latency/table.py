@@ -16,6 +16,7 @@ import torch
 from archgrad.architecture import Architecture
 from archgrad.choice import Group
 from archgrad.costs.cost_table import CostTable
+from archgrad.costs.nested import Nested
 from archgrad.errors import UserError
 from archgrad.latency import models
 from archgrad.latency.candidates import Target
@@ -25,6 +26,7 @@ _PARTS = (
     *("space", "device", "backend", "clock", "batch", "precision", "groups", "fixed", "uncounted"),
     *("plan", "rounds", "reference", "entries", "call", "whole"),
 )
+_READ = (1, VERSION)
 _NUMBERS = ("median", "lower_quartile", "upper_quartile", "mad")
 
 
@@ -184,6 +186,10 @@ class LatencyTable:
             choices=self.pieces.groups,
             groups=tuple(torch.from_numpy(np.array(n, dtype=np.float64)) for n in found.numbers),
             uncounted=tuple(self.document["uncounted"]),
+            nested=tuple(
+                Nested(names, torch.from_numpy(np.array(joint.numbers, dtype=np.float64)))
+                for names, joint in zip(self.pieces.joint_names(), found.joint, strict=True)
+            ),
         )
 
 
@@ -242,9 +248,9 @@ def _check(document: Any, source: str) -> None:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise UserError(f"{source} is no latency table: its format is {found!r}, wanted {FORMAT!r}")
-    if document.get("version") != VERSION:
+    if document.get("version") not in _READ:
         raise UserError(
-            f"the latency table {source} has version {document.get('version')}, this archgrad reads "
+            f"the latency table {source} has version {document.get('version')}, this archgrad reads up to "
             f"{VERSION}: measure it anew"
         )
     try:
@@ -269,6 +275,12 @@ def _check_entries(document: Mapping[str, Any], source: str) -> None:
             for candidate, cell in zip(candidates, row, strict=True):
                 if any(key not in entries for key in cell):
                     missing.append(f"{candidate} of choice {name}")
+    for joint in document.get("nested", ()):
+        missing += [
+            " with ".join(cell["at"])
+            for cell in joint["cells"]
+            if any(k not in entries for k in cell["pieces"])
+        ]
     missing += [key for key in document["fixed"] if key not in entries]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

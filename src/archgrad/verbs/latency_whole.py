@@ -94,6 +94,7 @@ def measure_derived(
     manifest = {
         **found.manifest,
         "groups": [],
+        "nested": [],
         "fixed": {},
         "pieces": {key: piece for key, piece in pieces.items() if key == reference},
         "whole": [whole],
