@@ -131,6 +131,17 @@ class Regularizer(Section):
     strength: NotNegative = 0.0
 
 
+class Look(Section):
+    """When a probe looks at the search, every so many epochs, with the probe's own settings beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    every: Count = 1
+
+    def settings(self) -> dict[str, Any]:
+        """The probe's own settings."""
+        return dict(self.model_extra or {})
+
+
 class Derive(Section):
     """How logits become an architecture."""
 
@@ -172,6 +183,7 @@ class Config(Section):
     """The whole configuration.
 
     budget: cost -> what the derived network may cost, e.g. ``{"macs": "60M±3%"}``; see `budgets.budget`.
+    diagnostics: probe -> every how many epochs it looks, 0 for never, e.g. ``{"gap": 5}``; see `diagnostics`.
     """
 
     method: str = "gdas"
@@ -189,6 +201,7 @@ class Config(Section):
     cost: Cost = Field(default_factory=Cost)
     budget: dict[str, str] = Field(default_factory=dict)
     regularizer: Regularizer = Field(default_factory=Regularizer)
+    diagnostics: dict[str, Length | Look] = Field(default_factory=dict)
     derive: Derive = Field(default_factory=Derive)
     train: Train = Field(default_factory=Train)
     device: Device = Field(default_factory=Device)
@@ -197,6 +210,14 @@ class Config(Section):
     def reads_text(self) -> bool:
         """Whether the space's networks read texts instead of images."""
         return as_space(SPACES[self.space.name]).reads == "text"
+
+    @property
+    def probes(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Probes that are on: name -> (every how many epochs, the probe's own settings)."""
+        looks = {
+            name: Look(every=g) if isinstance(g, int) else g for name, g in self.diagnostics.items() if g
+        }
+        return {name: (look.every, look.settings()) for name, look in looks.items()}
 
     @property
     def learns(self) -> bool:
@@ -232,8 +253,9 @@ class Config(Section):
             document[section].pop(name, None)
         if not self.reads_text:
             del document["text"]
-        if not self.budget:
-            del document["budget"]
+        for key in ("budget", "diagnostics"):
+            if not document[key]:
+                del document[key]
         return document
 
 

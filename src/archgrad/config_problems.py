@@ -11,11 +11,13 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from archgrad.config import Config, unused
+from archgrad.config import Config, Named, unused
 from archgrad.config_layers import dotted, layered
 from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
+from archgrad.diagnostics import PROBES, RECORDS
+from archgrad.diagnostics.problems import probe_problems
 from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.method_problems import (
@@ -71,6 +73,7 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += regularizer_problems(config)
         problems += plain_step_problems(config)
         problems += temperature_problems(config)
+        problems += probe_problems(config)
         if not problems:  # they are tried, which needs parts that are right by themselves
             problems += gradient_problems(config)
         problems += budget_problems(config)
@@ -236,9 +239,13 @@ def _name_problems(config: Config) -> dict[str, str]:
         ("derive.rule", RULES, config.derive.rule),
         ("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name),
         ("cost.name", COSTS, config.cost.name),
+        *((f"diagnostics.{name}", PROBES, name) for name in config.diagnostics),
     ]
     problems = {}
     for key, table, name in tables:
+        if table is PROBES and name in RECORDS:
+            problems[key] = f"{key}: costs next to nothing and is always on; leave it out"
+            continue
         if key in ("hypergradient.name", "cost.name") and name == "none":
             continue
         if key == "data.name" and (name.startswith(GIVEN) or (not name and config.data.path)):
@@ -270,8 +277,9 @@ def _setting_problems(config: Config, unknown: Mapping[str, str]) -> list[str]:
         ("sampler", SAMPLERS, config.sampler),
         ("controller", CONTROLLERS, config.controller),
         ("hypergradient", HYPERGRADIENTS, config.hypergradient),
+        *((f"diagnostics.{n}", PROBES, Named(name=n, **rest)) for n, (_, rest) in config.probes.items()),
     ):
-        if f"{key}.name" in unknown:
+        if {key, f"{key}.name"} & set(unknown):
             continue
         kind = None if part.name == "none" else table[part.name]
         known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

@@ -50,7 +50,37 @@ RECORDS = Table(
 )
 """``RECORDS[name](line, before) -> Reading``, see `diagnostics.line`."""
 
-DIAGNOSTICS = Table("diagnostic", RECORDS.entries)
+PROBES = Table(
+    "probe",
+    {
+        "gap": Entry(
+            "archgrad.diagnostics.gap:Gap",
+            "validation accuracy of the mixture, the derived architecture and random ones, on shared weights",
+        ),
+        "sharpness": Entry(
+            "archgrad.diagnostics.sharpness:Sharpness",
+            "largest eigenvalue and trace of the validation loss's second derivatives in the logits",
+            "Zela et al. 2020, RobustDARTS (arXiv 1909.09656), section 3",
+        ),
+        "signal": Entry(
+            "archgrad.diagnostics.signal:Signal",
+            "signal-to-noise ratio of the method's architecture gradient over batches and draws",
+        ),
+        "agreement": Entry(
+            "archgrad.diagnostics.agreement:Agreement",
+            "cosine between the first-order and the unrolled architecture gradient",
+            "Liu et al. 2019, DARTS (arXiv 1806.09055), eq. 6-7",
+        ),
+        "ranking": Entry(
+            "archgrad.diagnostics.ranking:Ranking",
+            "Kendall's tau of shared-weight accuracy against true accuracy (NAS-Bench-201 on CIFAR-10)",
+            "Yu et al. 2020 (arXiv 1902.08142): weight sharing may rank architectures wrongly",
+        ),
+    },
+)
+"""``PROBES[name](**settings)(subject) -> Reading``, see `diagnostics.subject`."""
+
+DIAGNOSTICS = Table("diagnostic", {**RECORDS.entries, **PROBES.entries})
 """All of them, for listing."""
 
 

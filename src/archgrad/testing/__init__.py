@@ -7,6 +7,7 @@ Each ``check_…`` raises `BrokenLaw`, an AssertionError that names the law and 
 """
 
 from archgrad.inheritance import inherit
+from archgrad.testing.diagnostics import check_probe
 from archgrad.testing.hypergradients import check_hypergradient, check_order
 from archgrad.testing.landscapes import check_landscape
 from archgrad.testing.law import BrokenLaw
@@ -20,6 +21,7 @@ __all__ = [
     "check_landscape",
     "check_operation",
     "check_order",
+    "check_probe",
     "check_sampler",
     "check_space",
     "inherit",

@@ -188,6 +188,15 @@ class _Watched:
         require(not frozen, PRESERVED, f"weights {frozen} no longer require grad {when}")
 
 
+def counted(values: Tensor, passes: list[int], *leaves: Tensor) -> Tensor:
+    """`values` as they are; adds to `passes` (passes back through them, passes through such a pass).
+
+    leaves: what the second kind of pass differentiates by, or comes by on its way.
+    """
+    found: Tensor = _Counted.apply(values, passes, *leaves)  # type: ignore[no-untyped-call]
+    return found
+
+
 class _Counted(torch.autograd.Function):
     """A loss [...] as it is; counts the passes back through it."""
 
@@ -240,9 +249,7 @@ def _watch(planted: Planted, interrupt_at: int = 0) -> _Watched:
             buffers[1].add_(1)
             if len(calls) == interrupt_at:
                 raise _Interrupted
-            loss = _Counted.apply(  # type: ignore[no-untyped-call]
-                outcome.loss, passes, *planted.alpha, *planted.problem.weights
-            )
+            loss = counted(outcome.loss, passes, *planted.alpha, *planted.problem.weights)
             return outcome._replace(loss=loss)
 
         return evaluate

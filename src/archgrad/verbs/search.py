@@ -16,7 +16,8 @@ from archgrad.config_layers import merge
 from archgrad.config_problems import GIVEN, check
 from archgrad.datasets.images import ImageData
 from archgrad.datasets.text import TextData
-from archgrad.diagnostics import record_diagnostics
+from archgrad.diagnostics.schedule import Watch
+from archgrad.diagnostics.subject import Subject
 from archgrad.errors import Stopped, UserError, WorkError
 from archgrad.language_parts import TextParts, parts_of
 from archgrad.language_settings import TextSize
@@ -117,6 +118,7 @@ def search_run(
 
     network.train()
     lines = run.read_lines("metrics.jsonl")
+    watch = Watch.of(resolved.config)
     saved = time.monotonic()
     first_epoch = state.epoch  # ends with a checkpoint in any case
     total = plan.epochs * task.steps_per_epoch
@@ -128,9 +130,12 @@ def search_run(
                     done = record.epoch * task.steps_per_epoch + record.step
                     progress.update(done, _step_text(record, plan.epochs))
                 else:
-                    line = record.line()
-                    lines.append({**line, "diagnostics": record_diagnostics(line, lines)})
+                    subject = Subject(task, state, plan, parts.streams, record.epoch)
+                    lines.append(watch.complete(record.line(), lines, subject))
                     run.append("metrics.jsonl", lines[-1])
+                    for sentence in watch.news():
+                        progress.say(f"warning: {sentence}")
+                        run.log(f"warning: {sentence}")
                     # untrained logits are no candidates for the best
                     learned = plan.hypergradient is None or plan.learns(record.epoch)
                     if learned and record.valid_accuracy > best:
