@@ -5,7 +5,7 @@ random networks whole, by which the table is corrected. Three targets between th
 network, ±5 % by the table; each derived network is exported to ONNX and measured whole with the same clock.
 
 Timed is the processor's time of the one thread, so that what else runs on the machine counts only as far as
-it takes caches and memory from it. Searched are few epochs on 6,000 images of CIFAR-10: what is asked is
+it takes caches and memory from it. Searched are few epochs on 4,000 images of CIFAR-10: what is asked is
 whether the budget is kept, not what accuracy it costs. Wants $ARCHGRAD_DATA; about half an hour on two cores.
 
     python benchmarks/latency_target.py [--networks 24] [--case nasbench201]
@@ -40,13 +40,13 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {"channels": 16, "cells": 1},
     },
     "darts": {
-        "space": {"channels": 4, "cells": 5},
+        "space": {"channels": 4, "cells": 3},
         "train": {"channels": 8, "cells": 5, "auxiliary": False},
     },
 }
 SHARES, TOLERANCE = (0.3, 0.5, 0.7), 0.05
 """Where the targets are between the cheapest network and the dearest; how far the table may be off them."""
-IMAGES = 6_000
+IMAGES = 4_000
 WITHIN = 0.15
 """What is to be shown: the measured network is so near its target."""
 
