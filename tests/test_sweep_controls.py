@@ -70,6 +70,12 @@ def test_the_widest_network_is_that_of_a_search_over_all(width: int) -> None:
     assert widest(lambda c: [c, 3.0 * c], [Budget("macs", 50.0), Budget("parameters", 60.0)], width) == 20
 
 
+def test_a_cost_that_does_not_grow_with_the_width_ends_somewhere() -> None:
+    found = widest(lambda c: [7.0], [Budget("macs", 30.0)], 16)
+    assert found is not None
+    assert found <= 4096
+
+
 def test_widths_that_a_network_cannot_have_are_left_out() -> None:
     def costs(channels: int) -> list[float]:
         if channels % 4:

@@ -18,6 +18,8 @@ from archgrad.randomness import Streams
 
 DRAWS = 500
 """Random architectures that are drawn for one within the budgets, before one is repaired."""
+WIDEST = 4096
+"""Channels of a scaled network, about at most: a cost need not grow with them."""
 
 
 class Drawn(NamedTuple):
@@ -84,7 +86,7 @@ def widest(costs: Callable[[int], Sequence[float]], budgets: Sequence[Budget], w
     if not fits(0):
         return None
     low, high = 0, 1
-    while fits(high):
+    while first + high * step <= WIDEST and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
