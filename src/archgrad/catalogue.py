@@ -13,6 +13,7 @@ from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.landscapes import LANDSCAPES, NOISES
 from archgrad.methods import METHODS
 from archgrad.ops import OPS
+from archgrad.penalties import PENALTIES
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
@@ -27,6 +28,7 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "landscapes": LANDSCAPES.entries,
     "noises": NOISES.entries,
     "costs": COSTS.entries,
+    "forms": PENALTIES.entries,
     "rules": RULES.entries,
     "diagnostics": DIAGNOSTICS.entries,
     "data": DATASETS.entries,

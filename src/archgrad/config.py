@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.penalties import PENALTIES
+from archgrad.penalties.penalty import settings_of
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
@@ -118,10 +120,18 @@ class ArchitectureLogits(Section):
 
 
 class Cost(Section):
-    """A cost from the table, or "none"; strength: mild, moderate, aggressive or a number."""
+    """A cost from the table, or "none", and the form of its penalty (`PENALTIES`) with the settings it has.
+
+    strength: mild, moderate, aggressive, or the nats of loss that a standard deviation of the cost is worth.
+    target: with its unit, as in a budget. alpha, beta: None for the form's own.
+    """
 
     name: str = "none"
+    form: str = "linear"
     strength: Literal["mild", "moderate", "aggressive"] | NotNegative = 0.0
+    target: str | None = None
+    alpha: Finite | None = None
+    beta: Finite | None = None
 
 
 class Regularizer(Section):
@@ -245,6 +255,13 @@ class Config(Section):
         """Whether the hypergradient needs only the probability of a draw, and no gradient of the sampler."""
         return self.learns and getattr(HYPERGRADIENTS[self.hypergradient.name], "score", False)
 
+    @property
+    def penalised(self) -> bool:
+        """Whether the architecture's loss has a price on the cost."""
+        if not self.learns or self.cost.name == "none":
+            return False
+        return bool(self.cost.strength) or "strength" not in settings_of(PENALTIES[self.cost.form])
+
     def document(self) -> dict[str, Any]:
         """Plain values, without the keys that the chosen parts do not use."""
         document = self.model_dump(mode="json")
@@ -308,13 +325,11 @@ def unused(config: Config) -> dict[str, str]:
                 reasons[f"{section}.{key}"] = f"the method {config.method!r} does not train the logits"
         for key in ("warmup_epochs", "architecture_every"):
             reasons[f"search.{key}"] = "the logits are never trained"
-        reasons["cost.strength"] = "the logits are not trained, so a penalty has no effect"
     elif config.architecture.optimizer == "sgd":
         reasons["architecture.betas"] = "sgd has no betas"
     if not config.learns or config.joint:
         reasons["search.order"] = "weights and logits do not alternate"
-    if config.cost.name == "none":
-        reasons["cost.strength"] = "no cost is chosen; set cost.name"
+    reasons |= _unused_cost(config)
     if config.scores:
         for key in config.sampler.settings():
             reasons[f"sampler.{key}"] = (
@@ -323,3 +338,15 @@ def unused(config: Config) -> dict[str, str]:
     if config.regularizer.name == "none":
         reasons["regularizer.strength"] = "no term is chosen; set regularizer.name"
     return reasons
+
+
+def _unused_cost(config: Config) -> dict[str, str]:
+    """Keys of the section ``cost`` that nothing reads, each with the reason."""
+    keys = [f"cost.{key}" for key in Cost.model_fields if key != "name"]
+    if config.cost.name == "none":
+        return dict.fromkeys(keys, "no cost is chosen; set cost.name")
+    if not config.learns:
+        return dict.fromkeys(keys, "the logits are not trained, so a penalty has no effect")
+    form, read = config.cost.form, settings_of(PENALTIES[config.cost.form])
+    why = f"the form {form!r} has no such setting; it has {', '.join(read)}"
+    return {key: why for key in keys if key != "cost.form" and key.removeprefix("cost.") not in read}

@@ -22,6 +22,7 @@ from archgrad.errors import ConfigError, UserError
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.method_problems import (
     budget_problems,
+    cost_problems,
     gradient_problems,
     law_problems,
     momentum_problems,
@@ -32,6 +33,8 @@ from archgrad.method_problems import (
 )
 from archgrad.methods import METHODS
 from archgrad.network_features import NetworkFeatures
+from archgrad.penalties import PENALTIES
+from archgrad.penalties.penalty import settings_of
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
@@ -69,7 +72,7 @@ def check(given: Mapping[str, Any]) -> Config:
     if known_method and not names:
         problems += [f"{key}: {why}" for key, why in unused(config).items() if key in keys]
         unfit = _signature_problems(config)
-        problems += unfit or law_problems(config)
+        problems += unfit or [*law_problems(config), *cost_problems(config)]
         problems += regularizer_problems(config)
         problems += plain_step_problems(config)
         problems += temperature_problems(config)
@@ -239,6 +242,7 @@ def _name_problems(config: Config) -> dict[str, str]:
         ("derive.rule", RULES, config.derive.rule),
         ("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name),
         ("cost.name", COSTS, config.cost.name),
+        ("cost.form", PENALTIES, config.cost.form),
         *((f"diagnostics.{name}", PROBES, name) for name in config.diagnostics),
     ]
     problems = {}
@@ -260,6 +264,8 @@ def _name_problems(config: Config) -> dict[str, str]:
             part = table[name]
             if key == "space.name":
                 as_space(part)
+            elif key == "cost.form":
+                settings_of(part)
         except UserError as error:
             problems[key] = f"{key}: {error}"
     return problems

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from archgrad.budgets.budget import Budget
 from archgrad.budgets.hold import Hold
 from archgrad.choice import Group
-from archgrad.config import ArchitectureLogits, Config
+from archgrad.config import ArchitectureLogits, Config, Cost
 from archgrad.controllers import CONTROLLERS
 from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.penalties import PENALTIES
+from archgrad.penalties.penalty import Penalty, PricedCost, settings_of
 from archgrad.policy import Policy
 from archgrad.regularizers import REGULARIZERS, Regularizer
 from archgrad.samplers import SAMPLERS
@@ -36,6 +40,48 @@ def policy_of(config: Config, groups: Sequence[Group]) -> Policy:
         SAMPLERS[config.sampler.name](**config.sampler.settings()),
         CONTROLLERS[config.controller.name](**config.controller.settings()),
     )
+
+
+def penalty_of(config: Config, cost: PricedCost) -> Penalty | None:
+    """The price on the cost in the architecture's loss, or None.
+
+    Raises:
+        UserError: settings that the form cannot take, or with this cost.
+    """
+    if not config.penalised:
+        return None
+    form, given = PENALTIES[config.cost.form], config.cost.model_dump(exclude={"name", "form", "target"})
+    settings = {key: given[key] for key in settings_of(form) if given.get(key) is not None}
+    if "target" in settings_of(form):
+        settings["target"] = target_of(config.cost)
+    for key, parameter in inspect.signature(form).parameters.items():
+        if key in settings_of(form) and key not in settings and parameter.default is parameter.empty:
+            raise UserError(f"cost.{key}: the form {config.cost.form!r} needs it; write e.g. cost.{key}=1")
+    penalty: Penalty = form(cost, **settings)
+    return penalty
+
+
+def target_of(cost: Cost) -> float:
+    """What the form aims at, in the cost's base unit.
+
+    >>> target_of(Cost(name="macs", form="mnasnet", target="60M"))
+    60000000.0
+
+    Raises:
+        UserError: none is given, or it does not read as a number with a unit.
+    """
+    if cost.target is None:
+        raise UserError(f"cost.target: the form {cost.form!r} aims at a cost; write e.g. cost.target=60M")
+    try:
+        budget = Budget.parse(f"{cost.name}={cost.target}")
+    except UserError as error:
+        raise UserError(f"cost.target: {str(error).removeprefix('budget ')}") from None
+    if budget.least is not None or budget.table is not None:
+        raise UserError(
+            f"cost.target: a price aims at one number, without a tolerance or a table, got {cost.target!r}; "
+            f"to hold the search within a tolerance, write budget.{cost.name}={cost.target}"
+        )
+    return budget.target
 
 
 def regularizer_of(config: Config) -> Regularizer | None:

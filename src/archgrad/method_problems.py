@@ -11,9 +11,12 @@ from archgrad.budgets.budget import parse_all
 from archgrad.choice import Group, Sample
 from archgrad.config import Config
 from archgrad.costs import COSTS
+from archgrad.costs.cost_table import CostTable
 from archgrad.errors import UserError
 from archgrad.hypergradients import HYPERGRADIENTS
-from archgrad.method_parts import policy_of
+from archgrad.method_parts import penalty_of, policy_of, target_of
+from archgrad.penalties import PENALTIES
+from archgrad.penalties.penalty import settings_of
 from archgrad.problem import Outcome, Problem
 from archgrad.randomness import Streams
 from archgrad.samplers import SAMPLERS
@@ -82,10 +85,11 @@ def budget_problems(config: Config) -> list[str]:
         return [
             f"budget: the method {config.method!r} trains no logits, so nothing can hold them to a budget"
         ]
-    if config.cost.strength and config.cost.name in {budget.cost for budget in budgets}:
+    if config.penalised and config.cost.name in {budget.cost for budget in budgets}:
+        key, remedy = ("strength", "strength=0") if config.cost.strength else ("form", "name=none")
         problem = (
-            f"cost.strength: a budget holds {config.cost.name!r} already, and a penalty of fixed strength "
-            "would pull it away; set cost.strength=0 or leave the budget out"
+            f"cost.{key}: a budget holds {config.cost.name!r} already, and a penalty of fixed strength "
+            f"would pull it away; set cost.{remedy} or leave the budget out"
         )
         return [problem]
     unmeasured = [b for b in budgets if b.table is None and b.cost not in COSTS and ":" not in b.cost]
@@ -94,6 +98,41 @@ def budget_problems(config: Config) -> list[str]:
         f"{b.cost}=2ms@phone.json, a file that archgrad latency writes"
         for b in unmeasured
     ]
+
+
+def cost_problems(config: Config) -> list[str]:
+    """Settings that the form of the penalty cannot take, and hypergradients that it does not go with."""
+    cost = config.cost
+    if not config.learns or cost.name == "none":
+        return []
+    if not config.penalised:
+        default = type(cost).model_fields["form"].default
+        if cost.form == default:
+            return []  # the cost is recorded only
+        return [f"cost.strength: 0 leaves the form {cost.form!r} out; set cost.strength=mild, or more"]
+    form, hypergradient = PENALTIES[cost.form], config.hypergradient.name
+    if getattr(form, "reward", False) and not config.scores:
+        problem = (
+            f"cost.form: {cost.form!r} is a reward without a gradient, and {hypergradient!r} needs one; set "
+            "hypergradient.name=score_function and sampler.name=gumbel_max, or cost.form=logarithmic"
+        )
+        return [problem]
+    if getattr(form, "product", False) and config.joint:
+        problem = (
+            f"cost.form: {cost.form!r} multiplies the loss, and {hypergradient!r} takes the weights' "
+            "gradient from it, too, so their learning rate would follow the cost; set cost.form=linear, or "
+            "hypergradient.name=first_order"
+        )
+        return [problem]
+    try:
+        aim = target_of(cost) if "target" in settings_of(form) else 100.0
+        ends = (aim**0.5 if aim > 1 else aim / 2, aim * 2)
+        choice = (Group(("cheap", "dear"), ("stand-in",)),)
+        penalty_of(config, CostTable(cost.name, "", 0.0, choice, (torch.tensor([ends]).double(),)))
+    except UserError as error:
+        text = str(error)
+        return [text if text.startswith("cost.") else f"cost: {text}"]
+    return []
 
 
 def law_problems(config: Config) -> list[str]:
@@ -132,9 +171,13 @@ def _pair_problems(config: Config) -> list[str]:
     """A hypergradient that asks for something that this policy has not: tried on a problem of two choices."""
     groups = (Group(("a", "b", "c"), ("0", "1")),)
     policy, streams = policy_of(config, groups), Streams(0)
+    graph: list[bool] = []
+    mixed: list[bool] = []
     theta = policy.controller.initial(groups, streams.generator("logits"), 0.1, 0.0)
 
     def objective(samples: Sequence[Sample]) -> Outcome:
+        graph.append(torch.is_grad_enabled())
+        mixed.extend(bool(((s.weights != 0) & (s.weights != 1)).any()) for s in samples)
         loss = torch.stack([s.weights[..., 0].sum() for s in samples]).sum()
         return Outcome(loss, loss.detach(), torch.tensor(0), 1)
 
@@ -153,6 +196,21 @@ def _pair_problems(config: Config) -> list[str]:
         HYPERGRADIENTS[part.name](**part.settings())(problem, theta)
     except UserError as error:
         return [f"hypergradient.name: {part.name!r} does not go with this method: {error}"]
+    if not (config.penalised and getattr(PENALTIES[config.cost.form], "reward", False)):
+        return []
+    form = config.cost.form
+    if any(graph):
+        text = (
+            f"cost.form: {form!r} is a reward without a gradient of its own, and {part.name!r} takes one; "
+            "set hypergradient.name=score_function"
+        )
+        return [text]
+    if any(mixed):
+        text = (
+            f"cost.form: {form!r} rewards an architecture for its cost, and {config.sampler.name!r} draws "
+            "mixtures of several; set sampler.name=gumbel_max"
+        )
+        return [text]
     return []
 
 

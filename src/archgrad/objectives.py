@@ -17,15 +17,13 @@ from torch.nn import functional as F
 
 from archgrad.choice import Group, Sample, Supernet
 from archgrad.flat_buffers import flatten_buffers
+from archgrad.penalties.penalty import Penalty
 from archgrad.problem import Objective, Outcome, preserved
 from archgrad.randomness import Streams
 from archgrad.spaces.drop_path import draws_by_itself, set_drop_path
 
 if TYPE_CHECKING:
     from archgrad.datasets.batches import Batches
-
-Penalty = Callable[[Sequence[Tensor]], Tensor]
-"""Weights [E, K] per group -> scalar added to the loss."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -35,10 +33,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 @dataclass(frozen=True)
 class NetworkObjective:
-    """Cross-entropy of a supernet on one batch, plus the penalty on the drawn weights.
+    """Cross-entropy of a supernet on one batch, with the price on the cost of the drawn weights.
 
-    images: [B, C, H, W]; labels: [B]. `mask_stream` gives drop path, and whatever else draws in the
-    network, the same numbers at every call; None where nothing draws.
+    images: [B, C, H, W]; labels: [B]. `penalty` is given the weights of all groups. `mask_stream` gives drop
+    path, and whatever else draws in the network, the same numbers at every call; None where nothing draws.
     """
 
     network: Supernet
@@ -58,8 +56,10 @@ class NetworkObjective:
         if self.precision == "bf16":
             logits = logits.float()
         task = F.cross_entropy(logits, self.labels)
-        loss = task + self.penalty([s.weights for s in samples]) if self.penalty else task
         correct = (logits.detach().argmax(dim=1) == self.labels).sum()
+        loss = task
+        if self.penalty is not None:
+            loss = self.penalty(task, correct / len(self.labels), [s.weights for s in samples])
         return Outcome(loss, task.detach(), correct, len(self.labels))
 
 
@@ -71,9 +71,11 @@ class NetworkTask:
         train: batches of the weight-training part.
         valid: batches of the architecture-validation part.
         streams: the run's random streams (drop path masks).
-        penalty: added to the loss, or None.
+        penalty: the price on the cost in the architecture's loss, or None.
         precision: "fp32" or "bf16".
         drop_path: probability of dropping an edge per sample during search (SNAS: 0.3).
+        joint: the logits' gradient is that of the training objective, so that one has the penalty, too.
+            Otherwise weights are trained on the task alone.
     """
 
     def __init__(
@@ -85,9 +87,11 @@ class NetworkTask:
         penalty: Penalty | None = None,
         precision: str = "fp32",
         drop_path: float = 0.0,
+        joint: bool = False,
     ):
         self.network, self.train, self.valid, self.streams = network, train, valid, streams
         self.penalty, self.precision, self.drop_path = penalty, precision, drop_path
+        self.joint = joint
         self.groups: tuple[Group, ...] = network.groups
         self.draws = drop_path > 0 or draws_by_itself(network)
         self.weights = list(network.parameters())
@@ -119,7 +123,7 @@ class NetworkTask:
             self.network,
             images,
             labels,
-            self.penalty,
+            self.penalty if part == 1 or self.joint else None,
             self.precision,
             self.drop_path,
             masks if self.draws else None,

@@ -22,7 +22,6 @@ from archgrad.choice import Group, Supernet, of_choices, supernet
 from archgrad.config import Config
 from archgrad.config_problems import GIVEN
 from archgrad.costs.cost_table import CostTable, cost_table
-from archgrad.costs.penalty import STRENGTHS, Penalty
 from archgrad.datasets.augmentation import Augmentation
 from archgrad.datasets.batches import Batches
 from archgrad.datasets.images import ImageData
@@ -32,8 +31,9 @@ from archgrad.datasets.splits import Splits, split
 from archgrad.datasets.text import TextData
 from archgrad.errors import UserError
 from archgrad.language_settings import TextSize
-from archgrad.method_parts import policy_of, search_plan
+from archgrad.method_parts import penalty_of, policy_of, search_plan
 from archgrad.objectives import NetworkTask
+from archgrad.penalties.penalty import Penalty
 from archgrad.randomness import Streams, seeded_modules
 from archgrad.schedules import SCHEDULES, linear
 from archgrad.search_parts import derivation_of, sgd, state_of
@@ -185,13 +185,12 @@ class Parts:
         self._place(network)
         return network
 
-    def penalty(self) -> Penalty | None:
-        """The cost penalty, or None."""
-        cost = self.config.cost
-        if cost.name == "none" or not cost.strength:
+    def penalty(self, groups: Sequence[Group]) -> Penalty | None:
+        """The price on the cost in the architecture's loss, given the weights of these groups, or None."""
+        penalty = penalty_of(self.config, self.cost_table) if self.config.penalised else None
+        if penalty is None:
             return None
-        strength = STRENGTHS[cost.strength] if isinstance(cost.strength, str) else cost.strength
-        return Penalty(self.cost_table, strength)
+        return lambda task, accuracy, weights: penalty(task, accuracy, of_choices(groups, weights))
 
     @functools.cached_property
     def cost_table(self) -> CostTable:
@@ -222,15 +221,15 @@ class Parts:
                 ("search/architecture", self.splits.architecture),
             )
         )
-        penalty, groups = self.penalty(), network.groups
         return NetworkTask(
             network,
             train,
             valid,
             self.streams,
-            None if penalty is None else lambda weights: penalty(of_choices(groups, weights)),
+            self.penalty(network.groups),
             config.device.precision,
             config.search.drop_path,
+            config.joint,
         )
 
     def plan(self, groups: Sequence[Group]) -> SearchPlan:
