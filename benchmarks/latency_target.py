@@ -1,8 +1,8 @@
 """Is a latency target met by the network as it runs? Searched under it, derived, exported, measured whole.
 
 For each space the candidates are measured through ONNX Runtime (one thread, batches of one image), then
-random networks whole, by which the table is corrected. Three targets between the cheapest and the dearest
-network, ±5 % by the table; each derived network is exported to ONNX and measured whole with the same clock.
+random networks whole, by which the table is corrected. Three targets, quantiles of random networks by the
+table, ±5 %; each derived network is exported to ONNX and measured whole with the same clock.
 
 Timed is the processor's time of the one thread, so that what else runs on the machine counts only as far as
 it takes caches and memory from it. Searched are few epochs on 4,000 images of CIFAR-10: what is asked is
@@ -24,10 +24,12 @@ from record import record
 from archgrad.budgets.repair import limits
 from archgrad.datasets.images import ImageData, MemoryImages
 from archgrad.datasets.loading import load
+from archgrad.derive import random_derivation
 from archgrad.latency.candidates import Target
 from archgrad.latency.report import latency_document, latency_text
 from archgrad.latency.table import LatencyTable
 from archgrad.progress import for_this_terminal
+from archgrad.randomness import Streams
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.verbs import derive_run, search_run
@@ -44,8 +46,10 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {"channels": 8, "cells": 5, "auxiliary": False},
     },
 }
-SHARES, TOLERANCE = (0.3, 0.5, 0.7), 0.05
-"""Where the targets are between the cheapest network and the dearest; how far the table may be off them."""
+QUANTILES, TOLERANCE = (0.2, 0.5, 0.8), 0.05
+"""Of random networks by the table: the targets. And how far the table may be off them. (A share of the way from
+the cheapest to the dearest can be where no network is: a 3×3 convolution more or less is a step of a fifth.)"""
+DRAWN = 400
 IMAGES = 4_000
 WITHIN = 0.15
 """What is to be shown: the measured network is so near its target."""
@@ -59,9 +63,14 @@ def images() -> ImageData:
     return ImageData("cifar10 in part", train, whole.test, whole.classes, "", mirror=True)
 
 
-def bounds(table: LatencyTable, rule: str) -> tuple[float, float]:
-    """The cheapest and the dearest network that the rule can derive, by the table."""
-    return limits(table.pieces.groups, rule, table.cost_table())
+def targets(space: str, table: LatencyTable) -> tuple[tuple[float, float], list[float]]:
+    """Latencies by the table: (cheapest and dearest that the rule can derive, quantiles of random networks)."""
+    groups, rule, cost = table.pieces.groups, as_space(SPACES[space]).rule, table.cost_table()
+    streams = Streams(0)
+    drawn = sorted(
+        cost.of(random_derivation(groups, rule, streams, "targets", i).architecture) for i in range(DRAWN)
+    )
+    return limits(groups, rule, cost), [drawn[int(q * DRAWN)] for q in QUANTILES]
 
 
 def one(
@@ -112,15 +121,15 @@ def case(space: str, networks: int, rounds: int, epochs: int, data: ImageData) -
         )
         document = latency_document(table)
         print(f"== {space}\n{latency_text(document)}\n", flush=True)
-        low, high = bounds(table, as_space(SPACES[space]).rule)
+        bounds, wanted = targets(space, table)
         rows = [
-            one(space, low + share * (high - low), table, data, epochs, Path(name) / f"run-{share}")
-            for share in SHARES
+            one(space, target_ms, table, data, epochs, Path(name) / f"run-{i}")
+            for i, target_ms in enumerate(wanted)
         ]
     kept = ("pieces", "model", "rounds", "validation", "backend", "device", "clock")
     return {
         "settings": CASES[space],
-        "bounds_ms": [low, high],
+        "bounds_ms": list(bounds),
         **{key: document[key] for key in kept},
         "targets": rows,
     }

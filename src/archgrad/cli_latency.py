@@ -12,8 +12,11 @@ from archgrad.errors import UserError
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[RUN] [space.KEY=VALUE]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [SECTION.KEY=VALUE]...")
 @click.option("--space", help="The networks of a space, as they are trained; or give a run.")
+@click.option("--data", help="A data set: its image size and classes, and networks as `search` sizes them.")
+@click.option("--data-path", help="Likewise, where the data are.")
+@click.option("--config", type=click.Path(path_type=Path), help="Likewise, a file of settings.")
 @click.option("--size", help="Of an image in pixels, or C×H×W as in 1x28x28; default 32.")
 @click.option("--classes", type=click.IntRange(min=1), help="Default 10.")
 @click.option("--backend", default="torch", show_default=True, help="torch or onnxruntime.")
@@ -43,6 +46,9 @@ def latency(
     context: click.Context,
     words: tuple[str, ...],
     space: str | None,
+    data: str | None,
+    data_path: str | None,
+    config: Path | None,
     size: str | None,
     classes: int | None,
     backend: str,
@@ -67,9 +73,13 @@ def latency(
     What was measured is kept, also by a stop: the same command goes on. A table is of one device, one space
     and one image size, and is refused elsewhere.
 
+    With --data, --data-path or --config the words are those of archgrad search, and the networks those that
+    it would train; with --space alone space.KEY=VALUE are their settings.
+
     \b
     Example:
       archgrad latency --space nasbench201 --size 32 --validate 50 --out table.json
+      archgrad latency --config photos.yaml --validate 30 --out table.json
       archgrad latency runs/first --backend onnxruntime --threads all --out table.json
       archgrad latency --space mobile --size 224 space.reductions=5 --kit kit
       archgrad latency --check nasbench201:pixel3
@@ -82,10 +92,12 @@ def latency(
 
     runs = [word for word in words if "=" not in word]
     pairs = [word for word in words if "=" in word]
-    if sum((bool(runs), space is not None, check is not None)) != 1 or len(runs) > 1:
+    of_data = (data, data_path, config) != (None, None, None)
+    if sum((bool(runs), space is not None or of_data, check is not None)) != 1 or len(runs) > 1:
         raise UserError(
-            "give a run folder, a space or a table, one of them:  archgrad latency RUN --out table.json  ,  "
-            "archgrad latency --space nasbench201 --out table.json  ,  archgrad latency --check table.json"
+            "give a run folder, a space, data or a table, one of them:  archgrad latency RUN --out table.json"
+            "  ,  archgrad latency --space nasbench201 --out table.json  ,  archgrad latency --data-path "
+            "photos --out table.json  ,  archgrad latency --check table.json"
         )
     if check is not None:
         if pairs:
@@ -114,7 +126,14 @@ def latency(
         raise UserError(
             "a run says its own sizes and settings: leave out --size, --classes and space.KEY=VALUE"
         )
-    target = verb.target_of_run(runs[0]) if runs else verb.target_of_words(str(space), size, classes, pairs)
+    if of_data and (size, classes) != (None, None):
+        raise UserError("the data say their own sizes: leave out --size and --classes")
+    if runs:
+        target = verb.target_of_run(runs[0])
+    elif of_data:
+        target = verb.target_of_data(_as_search(space, data, data_path, config, pairs))
+    else:
+        target = verb.target_of_words(str(space), size, classes, pairs)
     how = verb.How(backend, threads, batch, precision, device, clock, rounds, drift)
     if kit is not None:
         manifest = verb.write_latency_kit(target, kit, batch=batch, validate=validate, progress=progress())
@@ -132,6 +151,21 @@ def latency(
     )
     document = latency_document(table, verb.derived(runs[0]) if runs else None)
     show(document, as_json, f"{latency_text(document)}\nwrote {out}")
+
+
+def _as_search(
+    space: str | None, data: str | None, data_path: str | None, config: Path | None, pairs: list[str]
+) -> dict[str, Any]:
+    """The settings that ``archgrad search`` makes of the same words."""
+    from archgrad.config_layers import merge, overrides, read
+
+    where = {key: value for key, value in (("name", data), ("path", data_path)) if value is not None}
+    return merge(
+        read(config) if config else {},
+        {"space": {"name": space}} if space else {},
+        {"data": where} if where else {},
+        overrides(pairs),
+    )
 
 
 def _given(context: click.Context) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from torch import nn
 
 from archgrad.architecture import Architecture
 from archgrad.config_layers import overrides
+from archgrad.config_problems import check
+from archgrad.datasets.text import TextData
 from archgrad.derive import random_derivation
 from archgrad.errors import UserError, WorkError
 from archgrad.latency import device_script
@@ -25,9 +27,11 @@ from archgrad.latency.report import validation
 from archgrad.latency.table import LatencyTable
 from archgrad.latency.timing import Plan, TimingError
 from archgrad.latency.torch_backend import DTYPES, inference, torch_backend, torch_calls
+from archgrad.parts import data_size, load_any_data
 from archgrad.progress import Progress, Shown, Silent
 from archgrad.randomness import Streams
 from archgrad.runs import Run
+from archgrad.settings import resolve
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.table import nearest
@@ -101,6 +105,23 @@ def target_of_run(folder: Path | str) -> Target:
         channels, height, width = data["shape"]
         classes = len(data["classes"])
     return Target.of(config.space.name, (channels, height, width), classes, config.train.space)
+
+
+def target_of_data(settings: Mapping[str, Any]) -> Target:
+    """The networks that a search with these settings would train: image size and classes are the data's.
+
+    Args:
+        settings: as for `archgrad.verbs.search_run`, with ``data`` by name or path.
+
+    Raises:
+        UserError: anything wrong with the settings or the data, or the data are a text.
+    """
+    first = check(settings)
+    data = load_any_data(first)
+    if isinstance(data, TextData):
+        raise UserError(f"{data.name} is a text; latency is measured of networks on images")
+    config = resolve(settings, data_size(data, first)).config
+    return Target.of(config.space.name, data.shape, len(data.classes), config.train.space)
 
 
 def target_of_words(space: str, size: str | None, classes: int | None, pairs: list[str]) -> Target:
