@@ -15,6 +15,7 @@ from archgrad import __version__
 from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
 from archgrad.cli_derive import derive
+from archgrad.cli_experiment import compare, experiment
 from archgrad.cli_latency import latency
 from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text, of_search, searched
 from archgrad.cli_shared import progress as _progress
@@ -222,6 +223,8 @@ main.add_command(channels)
 main.add_command(count)
 main.add_command(draw)
 main.add_command(sweep)
+main.add_command(experiment)
+main.add_command(compare)
 main.add_command(latency)
 
 

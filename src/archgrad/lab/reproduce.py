@@ -40,16 +40,17 @@ def command(settings: Mapping[str, Any]) -> str:
             option(name.replace("_", "-"), f"{settings[name]}")
     if settings.get("observe", usual["observe"]) != usual["observe"]:
         option("observe", str(settings["observe"]))
-    words += _pairs("landscape.", settings.get("landscape_settings") or {})
-    words += _pairs("noise.", settings.get("noise") or {})
-    words += _pairs("", settings.get("overrides") or {})
+    words += pairs("landscape.", settings.get("landscape_settings") or {})
+    words += pairs("noise.", settings.get("noise") or {})
+    words += pairs("", settings.get("overrides") or {})
     return " ".join(map(shlex.quote, words))
 
 
-def _pairs(prefix: str, values: Mapping[str, Any]) -> Iterable[str]:
+def pairs(prefix: str, values: Mapping[str, Any]) -> Iterable[str]:
+    """``section.key=value`` for every value of nested settings, as a command line takes them."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _pairs(f"{prefix}{key}.", value)
+            yield from pairs(f"{prefix}{key}.", value)
         else:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
             yield f"{prefix}{key}={text.removesuffix('...' + chr(10)).strip()}"
