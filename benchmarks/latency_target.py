@@ -47,8 +47,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 QUANTILES, TOLERANCE = (0.2, 0.5, 0.8), 0.05
-"""Of random networks by the table: the targets. And how far the table may be off them. (A share of the way from
-the cheapest to the dearest can be where no network is: a 3×3 convolution more or less is a step of a fifth.)"""
+"""Targets: quantiles of random networks by the table. And how far the table may be off them. (A share of the
+way from the cheapest to the dearest can be where no network is: a 3×3 convolution is a step of a fifth.)"""
 DRAWN = 400
 IMAGES = 4_000
 WITHIN = 0.15
@@ -64,7 +64,7 @@ def images() -> ImageData:
 
 
 def targets(space: str, table: LatencyTable) -> tuple[tuple[float, float], list[float]]:
-    """Latencies by the table: (cheapest and dearest that the rule can derive, quantiles of random networks)."""
+    """By the table: (cheapest and dearest that the rule can derive, quantiles of random networks)."""
     groups, rule, cost = table.pieces.groups, as_space(SPACES[space]).rule, table.cost_table()
     streams = Streams(0)
     drawn = sorted(
