@@ -397,6 +397,27 @@ def test_a_run_says_its_own_sizes(finished_run, tmp_path):
     assert "a run says its own sizes" in refused.output
 
 
+def test_data_say_sizes_as_a_search_on_them_would(tmp_path, short):
+    """The table fits the budget of a search with the same words."""
+    small = ["train.space.channels=2", "train.space.cells=1", "train.space.stages=1"]
+    file = tmp_path / "settings.yaml"
+    file.write_text("method: gdas\ndata: {name: digits}\nspace: {name: nasbench201, channels: 2, cells: 1}\n")
+    out = tmp_path / "table.json"
+    done = run("--config", str(file), *small, "--rounds", "4", "--drift", "1e6", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    document = json.loads(out.read_text())
+    assert (document["space"]["shape"], document["space"]["classes"]) == ([1, 8, 8], 10)
+    assert document["space"]["settings"]["channels"] == 2
+    words = ["--config", str(file), *small, "search.epochs=1", "search.warmup_epochs=0"]
+    budget = ["--budget", f"latency=1s@{out}", "--run", str(tmp_path / "run")]
+    searched = CliRunner().invoke(main, ["search", *words, *budget])
+    assert searched.exit_code == 0, searched.output
+    same = run("--data", "digits", "--space", "nasbench201", *small, "--kit", str(tmp_path / "kit"))
+    assert same.exit_code == 0, same.output
+    manifest = json.loads((tmp_path / "kit" / "manifest.json").read_text())
+    assert manifest["space"] == document["space"]
+
+
 def test_published_devices_are_shown():
     done = run("--check", "nasbench201:gold_6226")
     assert done.exit_code == 0
@@ -408,7 +429,7 @@ def test_published_devices_are_shown():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give a run folder, a space or a table"),
+        ([], "give a run folder, a space, data or a table"),
         (["runs/none", "--out", "t.json"], "holds no run"),
         ([*WORDS], "say where to"),
         ([*WORDS, "--out", "t.json", "--kit", "kit"], "say where to"),
@@ -431,6 +452,11 @@ def test_published_devices_are_shown():
         ([*WORDS, "--out", "t.json", "--backend", "onnxruntime", "--precision", "bf16"], "in fp32, not bf16"),
         ([*WORDS, "--out", "t.json", "--clock", "sun"], "unknown clock 'sun'; known: wall, processor"),
         ([*WORDS, "--out", "t.json", "--clock", "processor", "--threads", "2"], "that of one thread"),
+        (["--data", "digits", "--size", "8", "--out", "t.json"], "the data say their own sizes"),
+        (["--data", "digits", "--space", "darts_rnn", "--out", "t.json"], "reads a text"),
+        (["--data-path", "nowhere", "--out", "t.json"], "nowhere"),
+        (["--config", "none.yaml", "--out", "t.json"], "none.yaml"),
+        (["runs/none", "--data", "digits", "--out", "t.json"], "one of them"),
         (["--derived", "--space", "nasbench201"], "archgrad latency RUN --derived"),
         (["runs/none", "--derived", "--out", "t.json"], "archgrad latency RUN --derived"),
         (["runs/none", "--derived"], "holds no run"),
