@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from archgrad.config_section import (
+    Count,
+    Finite,
+    Fraction,
+    Length,
+    NotNegative,
+    Positive,
+    Probability,
+    Section,
+)
 from archgrad.hypergradients import HYPERGRADIENTS
 from archgrad.penalties import PENALTIES
 from archgrad.penalties.penalty import settings_of
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Length = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, strings are not turned into numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from archgrad.stopping.settings import Stopping
 
 
 class Data(Section):
@@ -194,6 +191,7 @@ class Config(Section):
 
     budget: cost -> what the derived network may cost, e.g. ``{"macs": "60M±3%"}``; see `budgets.budget`.
     diagnostics: probe -> every how many epochs it looks, 0 for never, e.g. ``{"gap": 5}``; see `diagnostics`.
+    alarms: alarm -> its thresholds, or false for silence; all others are on with theirs; see `alarms`.
     """
 
     method: str = "gdas"
@@ -212,6 +210,8 @@ class Config(Section):
     budget: dict[str, str] = Field(default_factory=dict)
     regularizer: Regularizer = Field(default_factory=Regularizer)
     diagnostics: dict[str, Length | Look] = Field(default_factory=dict)
+    stopping: Stopping = Field(default_factory=Stopping)
+    alarms: dict[str, bool | dict[str, Any]] = Field(default_factory=dict)
     derive: Derive = Field(default_factory=Derive)
     train: Train = Field(default_factory=Train)
     device: Device = Field(default_factory=Device)
@@ -270,9 +270,11 @@ class Config(Section):
             document[section].pop(name, None)
         if not self.reads_text:
             del document["text"]
-        for key in ("budget", "diagnostics"):
+        for key in ("budget", "diagnostics", "alarms"):
             if not document[key]:
                 del document[key]
+        if not self.stopping.rules:
+            del document["stopping"]
         return document
 
 
@@ -335,6 +337,8 @@ def unused(config: Config) -> dict[str, str]:
             reasons[f"sampler.{key}"] = (
                 f"it shapes the sampler's gradient, which {config.hypergradient.name!r} does not use"
             )
+    if not config.stopping.rules:
+        reasons["stopping.combine"] = "there is no rule; set stopping.rules, e.g. stopping.rules.stability={}"
     if config.regularizer.name == "none":
         reasons["regularizer.strength"] = "no term is chosen; set regularizer.name"
     return reasons

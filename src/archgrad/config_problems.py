@@ -39,6 +39,7 @@ from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
+from archgrad.stopping.problems import form_problems, stopping_problems, watching_parts
 from archgrad.table import nearest
 
 GIVEN = "given:"
@@ -67,6 +68,7 @@ def check(given: Mapping[str, Any]) -> Config:
     names = _name_problems(config)
     problems += [text for key, text in names.items()]
     problems += _setting_problems(config, names)
+    problems += form_problems(config)
     if "derive.rule" in keys and not names and (why := rule_problem(config.space.name, config.derive.rule)):
         problems.append(f"derive.rule: {why}")
     if known_method and not names:
@@ -77,6 +79,7 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += plain_step_problems(config)
         problems += temperature_problems(config)
         problems += probe_problems(config)
+        problems += [] if form_problems(config) else stopping_problems(config)
         if not problems:  # they are tried, which needs parts that are right by themselves
             problems += gradient_problems(config)
         problems += budget_problems(config)
@@ -242,8 +245,9 @@ def _name_problems(config: Config) -> dict[str, str]:
         ("derive.rule", RULES, config.derive.rule),
         ("hypergradient.name", HYPERGRADIENTS, config.hypergradient.name),
         ("cost.name", COSTS, config.cost.name),
-        ("cost.form", PENALTIES, config.cost.form),
         *((f"diagnostics.{name}", PROBES, name) for name in config.diagnostics),
+        *((key, table, part.name) for key, table, part in watching_parts(config)),
+        ("cost.form", PENALTIES, config.cost.form),
     ]
     problems = {}
     for key, table, name in tables:
@@ -284,6 +288,7 @@ def _setting_problems(config: Config, unknown: Mapping[str, str]) -> list[str]:
         ("controller", CONTROLLERS, config.controller),
         ("hypergradient", HYPERGRADIENTS, config.hypergradient),
         *((f"diagnostics.{n}", PROBES, Named(name=n, **rest)) for n, (_, rest) in config.probes.items()),
+        *watching_parts(config),
     ):
         if {key, f"{key}.name"} & set(unknown):
             continue

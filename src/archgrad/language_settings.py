@@ -20,6 +20,7 @@ from archgrad.methods import METHODS
 from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import Space, as_space
+from archgrad.stopping.needs import with_needs
 
 WARMUP_NOTE = {
     True: "candidates are compared once their weights are trained",
@@ -78,7 +79,8 @@ def resolve_text(first: Config, given: Mapping[str, Any], size: TextSize, keys: 
     problems = [*momentum_problems(config), *warmup_problems(config), *_problems(config, space, size)]
     if problems:
         raise ConfigError(problems)
-    return ResolvedText(config, tuple(n for n in notes if n.split(" ")[0] not in keys))
+    config, needed = with_needs(config)
+    return ResolvedText(config, (*(n for n in notes if n.split(" ")[0] not in keys), *needed))
 
 
 class ResolvedText(NamedTuple):

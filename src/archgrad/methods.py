@@ -15,7 +15,7 @@ class Method(NamedTuple):
 
     sentence: str
     source: str
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
 
 
 _DARTS = "Liu et al. 2019 (arXiv 1806.09055)"
@@ -30,6 +30,24 @@ METHODS: dict[str, Method] = {
         "softmax mixture, architecture gradient through one unrolled weight step",
         _DARTS,
         {"hypergradient": {"name": "unrolled"}},
+    ),
+    "darts-es": Method(
+        "DARTS that ends when the validation loss becomes sharp in the logits, and goes back to before",
+        "Zela et al. 2020, RobustDARTS (arXiv 1909.09656), section 4.3",
+        {"diagnostics": {"sharpness": 1}, "stopping": {"rules": {"lambda_max": {}}}},
+    ),
+    "darts-ada": Method(
+        "DARTS that begins again with a stronger weight decay whenever the loss becomes sharp",
+        "Zela et al. 2020, RobustDARTS-ADA (arXiv 1909.09656), section 5",
+        {
+            "diagnostics": {"sharpness": 1},
+            "stopping": {"rules": {"lambda_max": {"action": "raise_weight_decay"}}},
+        },
+    ),
+    "darts-plus": Method(
+        "DARTS that ends when the normal cell has two skip connections",
+        "Liang et al. 2019, DARTS+ (arXiv 1909.06035)",
+        {"stopping": {"rules": {"skip_count": {}}}},
     ),
     "snas": Method(
         "Gumbel-softmax with annealed temperature, one level, cost penalty (mild, moderate, aggressive)",

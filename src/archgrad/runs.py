@@ -184,8 +184,17 @@ class Run:
         with self._writing(self.path("log.txt")), self.path("log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}\n")
 
-    def save_checkpoint(self, step: int, state: Mapping[str, Any], folder: str = "checkpoints") -> Path:
-        """Write a checkpoint with its digest and drop all but the newest two."""
+    def save_checkpoint(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        folder: str = "checkpoints",
+        kept: int = CHECKPOINTS_KEPT,
+    ) -> Path:
+        """Write a checkpoint with its digest and drop all but the newest `kept`.
+
+        Those of later steps, of which there are some where a search was rolled back, go first.
+        """
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         data = buffer.getvalue()
@@ -194,7 +203,9 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(path, data)
             atomic.write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest() + "\n")
-            for old in sorted(path.parent.glob("step-*.pt"))[:-CHECKPOINTS_KEPT]:
+            every = sorted(path.parent.glob("step-*.pt"))
+            place = every.index(path) + 1
+            for old in (*every[place:], *every[: max(0, place - kept)]):
                 old.with_suffix(".sha256").unlink(missing_ok=True)
                 old.unlink()
         return path

@@ -22,6 +22,7 @@ from archgrad.methods import METHODS
 from archgrad.network_features import network_features
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import Space, as_space
+from archgrad.stopping.needs import with_needs
 
 
 class Resolved(NamedTuple):
@@ -122,7 +123,9 @@ def resolve(given: Mapping[str, Any], size: DataSize | TextSize) -> Resolved:
     if problems:
         raise ConfigError(problems)
     silent = keys | set(unused(config))
-    return Resolved(config, tuple(n for n in notes if n.split(" ")[0] not in silent), size.own_test)
+    config, needed = with_needs(config)
+    told = (*(n for n in notes if n.split(" ")[0] not in silent), *needed)
+    return Resolved(config, told, size.own_test)
 
 
 def published_share(size: DataSize) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from archgrad.alarms import ALARMS
 from archgrad.metric_lines import Line, epoch_of, learned
+
+if TYPE_CHECKING:
+    from archgrad.config import Config
 
 
 class Found(NamedTuple):
@@ -27,6 +30,12 @@ class About(NamedTuple):
     warmup: int = 0
     classes: int | None = None
     temperature: bool = True
+
+    @classmethod
+    def of(cls, config: Config, classes: int | None) -> About:
+        """Of the run with this configuration."""
+        warmup = config.search.warmup_epochs if config.learns else 0
+        return cls(config.search.epochs, warmup, classes, config.uses_temperature)
 
     def progress(self, line: Line) -> float | None:
         """The share of the epochs that train the logits that is done with this line."""
@@ -74,6 +83,27 @@ def alarms_now(alarms: Mapping[str, Alarm], lines: Sequence[Line], about: About)
         return {}
     found = ((name, alarm(lines, about)) for name, alarm in alarms.items())
     return {name: what for name, what in found if what is not None}
+
+
+def begun(lines: Sequence[Line]) -> list[str]:
+    """A sentence for every alarm of the last line that no line before has, as a search writes them."""
+    before = {name for line in lines[:-1] for name in line.get("alarms") or {}}
+    rung = (lines[-1].get("alarms") or {}) if lines else {}
+    return [
+        f"{found['text']}. {_capital(found['remedy'])}" for name, found in rung.items() if name not in before
+    ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def with_alarms(
+    line: dict[str, Any], before: Sequence[Line], alarms: Mapping[str, Alarm], about: About
+) -> dict[str, Any]:
+    """The line, with ``alarms`` {name: {`text`, `remedy`}} where some ring after its epoch."""
+    rung = alarms_now(alarms, [*before, line], about)
+    return {**line, "alarms": {name: found._asdict() for name, found in rung.items()}} if rung else line
 
 
 def raised(alarms: Mapping[str, Alarm], lines: Sequence[Line], about: About) -> list[Raised]:

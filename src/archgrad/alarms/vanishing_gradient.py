@@ -30,13 +30,9 @@ class VanishingGradient:
         greatest = max(norms)
         if max(norms[-self.epochs :]) >= self.share * greatest and greatest > 0:
             return None
-        remedy = (
-            "set a higher temperature.end"
-            if about.temperature
-            else "set regularizer.name=decisiveness_penalty"
-        )
+        key = "temperature.end" if about.temperature else "architecture.learning_rate"
         return Found(
             f"the logits hardly learn any more: their gradient is {norms[-1]:.2g}, was {greatest:.2g}, and "
             f"the entropy of the choices is {entropy:.0%} of its maximum",
-            f"set a higher {remedy}, or end the search there with stopping.rules.stability={{}}",
+            f"set a higher {key}, or end the search there with stopping.rules.stability={{}}",
         )

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from archgrad.config import Config, Count, Fraction, NotNegative, Positive, Section, Train
+from archgrad.config import Config, Train
 from archgrad.config_problems import check
+from archgrad.config_section import Count, Fraction, NotNegative, Positive, Section
 from archgrad.datasets.images import ImageData
 from archgrad.errors import ConfigError
 from archgrad.frequency.block_dct import default_stride

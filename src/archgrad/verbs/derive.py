@@ -29,6 +29,7 @@ from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.verbs.contents import read_config, read_groups, read_logits
 from archgrad.verbs.genotype import check_searched
+from archgrad.verbs.steering import final_epoch
 
 
 def derive_run(
@@ -185,7 +186,7 @@ def _logits(run: Run, best: bool) -> tuple[list[Tensor], int, list[str]]:
             epoch = int(document["epoch"])
         return read_logits(run, "best.safetensors"), epoch, []
     if run.exists("logits.safetensors"):
-        return read_logits(run, "logits.safetensors"), len(run.read_lines("metrics.jsonl")) - 1, []
+        return read_logits(run, "logits.safetensors"), final_epoch(run), []
     checkpoint, warnings = run.load_checkpoint()
     if checkpoint is None:
         raise UserError(

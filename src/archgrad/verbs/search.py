@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from archgrad.alarms.alarm import About, alarms_of, begun, with_alarms
 from archgrad.choice import Supernet
 from archgrad.config_layers import merge
 from archgrad.config_problems import GIVEN, check
@@ -24,12 +25,13 @@ from archgrad.language_settings import TextSize
 from archgrad.parts import Parts, data_size, differences, load_any_data
 from archgrad.progress import Progress, Shown, Silent
 from archgrad.runs import CHECKPOINT_SECONDS, Run, StopRequest
-from archgrad.search import search
 from archgrad.search_records import EpochRecord, StepRecord
 from archgrad.search_state import SearchState
 from archgrad.settings import DataSize, Resolved, resolve
+from archgrad.stopping.guard import Guard
 from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
 from archgrad.verbs.genotype import check_searched
+from archgrad.verbs.steering import Steering, with_combination
 from archgrad.verbs.warm_start import WarmStart
 
 
@@ -53,7 +55,8 @@ def search_run(
         data: images or a text to use instead of what ``data.name`` names. The verbs after this one need
             them again, so they can then be called from Python only.
         space: a builder ``(pick, shape, classes, …)`` instead of ``space.name``.
-        resume: go on from the newest whole checkpoint; `settings` must then be empty or the same.
+        resume: go on from the newest whole checkpoint; `settings` must then be empty or the same, but for
+            ``stopping.combine``: with ``none`` a search that a rule ended goes on.
         progress: where to show it.
         loaded: what ``data.name`` names, where it is at hand: it is not loaded again.
         warm_up_only: end with the last epoch of the warm-up; with `resume` the search goes on from there.
@@ -74,6 +77,7 @@ def search_run(
     else:
         run, before = Run(folder), {}
         run.check_free()
+    before, given = with_combination(before, given)
     first = check(before or given)
     data = data or loaded or load_any_data(first)
     size = data_size(data, first)
@@ -89,11 +93,19 @@ def search_run(
     shared = None if warm is None else WarmStart.of(warm, resolved.document(), parts)
     if warm_up_only:
         plan = replace(plan, epochs=plan.warmup_epochs)
+    every = {name: look for name, (look, _) in resolved.config.probes.items()}
+    guard = Guard() if warm_up_only else Guard.of(resolved.config.stopping, every)
+    steering = Steering(run, guard, plan, network, state, progress.say)
+    steering.check_fits(network.groups)
     if isinstance(parts, Parts):
         parts.train_batches("derived")  # a batch size that does not fit fails now, not after the search
     if resume:
         check_same_data(run, parts)
-        best = _restore(run, before, network, state, progress)
+        best, steered = _restore(run, before, network, state, progress)
+        steering.restore(steered, run.read_lines("metrics.jsonl"))
+        if run.read_config() != resolved.document():  # rules were switched off, or on again
+            run.write_config(resolved.document())
+            run.log(f"stopping.combine = {resolved.config.stopping.combine}")
     else:
         best = -math.inf
         run = Run.create(folder)
@@ -113,27 +125,31 @@ def search_run(
                 "search": state.state_dict(),
                 "best": best,
                 "config": resolved.document(),
+                **steering.document(),
             },
         )
 
     network.train()
     lines = run.read_lines("metrics.jsonl")
     watch = Watch.of(resolved.config)
+    alarms = alarms_of(resolved.config.alarms)
+    about = About.of(resolved.config, parts.classes if isinstance(parts, Parts) else None)
     saved = time.monotonic()
     first_epoch = state.epoch  # ends with a checkpoint in any case
     total = plan.epochs * task.steps_per_epoch
     done = state.epoch * task.steps_per_epoch + state.step
     with StopRequest() as stop, Shown(progress, "search", total, done):
         try:
-            for record in search(task, state, plan, parts.streams):
+            for record in steering.follow(task, parts.streams):
                 if isinstance(record, StepRecord):
                     done = record.epoch * task.steps_per_epoch + record.step
                     progress.update(done, _step_text(record, plan.epochs))
                 else:
-                    subject = Subject(task, state, plan, parts.streams, record.epoch)
-                    lines.append(watch.complete(record.line(), lines, subject))
+                    subject = Subject(task, state, steering.plan, parts.streams, record.epoch)
+                    line = {**watch.complete(record.line(), lines, subject), **steering.extra(record.epoch)}
+                    lines.append(with_alarms(line, lines, alarms, about))
                     run.append("metrics.jsonl", lines[-1])
-                    for sentence in watch.news():
+                    for sentence in (*watch.news(), *begun(lines)):
                         progress.say(f"warning: {sentence}")
                         run.log(f"warning: {sentence}")
                     # untrained logits are no candidates for the best
@@ -141,11 +157,15 @@ def search_run(
                     if learned and record.valid_accuracy > best:
                         best = record.valid_accuracy
                         _write_best(run, record, state)
+                    best, acted = steering.after_epoch(lines, best)
+                    if acted:
+                        checkpoint_now()
+                        steering.settle()
                 ended_first = isinstance(record, EpochRecord) and record.epoch == first_epoch
                 if stop.requested or ended_first or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     checkpoint_now()
                     saved = time.monotonic()
-                if stop.requested:
+                if stop.requested and not steering.ended:
                     run.log(f"stopped by {stop.requested} at epoch {state.epoch}, step {state.step}")
                     raise Stopped(
                         f"stopped by {stop.requested} in epoch {state.epoch}, step {state.step}; go on with\n"
@@ -158,6 +178,7 @@ def search_run(
     if warm_up_only:
         run.log("warm-up finished")
         return run
+    steering.finish()
     write_tensors(run, "logits.safetensors", named_logits(state.logits))
     run.log("search finished")
     return run
@@ -190,27 +211,32 @@ def _changes(before: Mapping[str, Any], given: Mapping[str, Any], size: DataSize
 
 def _restore(
     run: Run, config: Mapping[str, Any], network: Supernet, state: SearchState, progress: Progress
-) -> float:
-    """Put the newest whole checkpoint into network and state; returns the best accuracy so far."""
+) -> tuple[float, dict[str, Any] | None]:
+    """Put the newest whole checkpoint into network and state.
+
+    Returns:
+        (the best accuracy so far, what the checkpoint says of stopping rules).
+    """
     checkpoint, warnings = run.load_checkpoint()
     for warning in warnings:
         progress.say(f"warning: {warning}")
         run.log(f"warning: {warning}")
-    best = -math.inf
+    best, steered = -math.inf, None
     if checkpoint is not None:
         with run.reading("checkpoints"):
-            if changed := differences(checkpoint["config"], config):
+            then, _ = with_combination(checkpoint["config"], {"stopping": {**config.get("stopping", {})}})
+            if changed := differences(then, config):
                 raise UserError(
                     f"{run.path('config.yaml')} was changed since the run began; put back:\n"
                     + "\n".join(f"  - {line.replace('you gave', 'the file has')}" for line in changed)
                 )
             load_network(network, checkpoint["network"], "the newest checkpoint")
             state.load_state_dict(checkpoint["search"])
-            best = checkpoint["best"]
+            best, steered = checkpoint["best"], checkpoint.get("steering")
     run.cut_lines("metrics.jsonl", state.epoch)
     run.log(f"resumed at epoch {state.epoch}, step {state.step}")
     progress.say(f"resuming at epoch {state.epoch + 1}, step {state.step}")
-    return best
+    return best, steered
 
 
 def _record_beginning(run: Run, resolved: Resolved, parts: Parts | TextParts, network: Supernet) -> None:
