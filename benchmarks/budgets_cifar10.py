@@ -2,8 +2,9 @@
 
 3,000 images at 16×16; the supernet has 3 cells of 4 channels, the derived network 8 cells of 16. All searches
 begin from one warm-up. Every derived network is built and counted by itself (`count_network`), apart from the
-tables that the search held. A row says what was expected at the end of the search, what the rule alone would
-have derived, what was derived, and how many of 28 choices the repair changed. The last search has no budget.
+tables that the search held. A row says what was expected at the end of the search, what was held (the same
+under sharpened probabilities), what the rule alone would have derived, what was derived, and how many of 28
+choices the repair changed. The last search has no budget.
 
     ARCHGRAD_DATA=… python benchmarks/budgets_cifar10.py [--method gdas] [search.epochs=12 …]
 """
@@ -75,6 +76,7 @@ def row(run: Run, budgets: dict[str, str], shape: tuple[int, int, int]) -> dict[
         found[budget.cost] = {
             "target": budget.target,
             "expected": before["budgets"][budget.cost]["expected"],
+            "held": before["budgets"][budget.cost]["held"],
             "by_the_rule": repair["costs_before"][budget.cost] if repair else counted[budget.cost],
             "derived": counted[budget.cost],
             "off": counted[budget.cost] / budget.target - 1,

@@ -23,6 +23,7 @@ JOBS: list[list[str]] = [
     ["budgets_landscape.py"],
     ["budgets_digits.py"],
     ["budgets_cifar10.py"],
+    ["sweep_digits.py"],
     ["rnn_speed.py"],
     ["wikitext2.py"],
     ["channel_selection.py", "--data", "cifar10"],
