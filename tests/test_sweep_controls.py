@@ -91,7 +91,7 @@ def test_the_width_of_a_real_network() -> None:
     architecture = Architecture({f"cell/{j}<-{i}": "nor_conv_3x3" for j in (1, 2, 3) for i in range(j)})
 
     def costs(channels: int) -> list[float]:
-        settings = {"channels": channels, "cells": 1, "stages": 2}
+        settings = {"channels": channels, "cells": 1, "stages": 1}
         return [float(count_network(builder, architecture, (1, 8, 8), 10, settings).macs)]
 
     found = widest(costs, [Budget("macs", 1e6)], 16)

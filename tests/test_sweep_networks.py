@@ -202,7 +202,12 @@ def interrupt() -> None:
 # of 5 steps: warm-up 1-5, search without the range 6-15, the first point's 16-25; training 8 networks of 4
 @pytest.mark.parametrize(
     ("at", "act", "error"),
-    [(3, kill, Killed), (16, kill, Killed), (30, interrupt, Stopped), (45, kill, Killed)],
+    [
+        pytest.param(3, kill, Killed, marks=pytest.mark.slow),
+        (16, kill, Killed),
+        (30, interrupt, Stopped),
+        (45, kill, Killed),
+    ],
     ids=["warm-up", "first step of a point", "training", "second point"],
 )
 def test_a_stopped_sweep_goes_on_as_if_nothing_had_happened(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import archgrad.verbs.search as verb
 from archgrad.errors import Stopped, UserError
 from archgrad.progress import Silent
 from archgrad.runs import Run
@@ -44,7 +46,7 @@ def warm(tmp_path: Path, tiny: Any, few_digits: Any) -> Path:
     return tmp_path / "warm"
 
 
-@pytest.mark.parametrize("method", ["gdas", "snas", "enas"])
+@pytest.mark.parametrize("method", ["gdas", "snas", pytest.param("enas", marks=pytest.mark.slow)])
 def test_a_search_with_a_shared_warm_up_equals_one_with_its_own(
     method: str, tmp_path: Path, tiny: Any, few_digits: Any
 ) -> None:
@@ -83,8 +85,6 @@ def test_a_search_begins_with_the_weights_and_statistics_of_the_warm_up(
             raise KeyboardInterrupt
 
     given, seen = {**settings(tiny), "budget": BUDGET}, {}
-    import archgrad.verbs.search as verb
-
     original = verb.search
 
     def first_look(task: Any, state: Any, plan: Any, streams: Any) -> Any:
@@ -111,8 +111,6 @@ def test_a_search_begins_with_the_weights_and_statistics_of_the_warm_up(
 
 
 def test_a_stopped_warm_up_goes_on(tmp_path: Path, warm: Path, tiny: Any, few_digits: Any) -> None:
-    import signal
-
     class StopAt(Silent):
         def update(self, done: int, numbers: str) -> None:
             if done == STEPS + 2:
