@@ -128,6 +128,40 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "sampler.name": "dirichlet",
         "architecture.learning_rate": 6e-4,
     },
+    # its NAS-Bench-201 search in two stages of 50 epochs, K = 4 and then 2, 5 candidates and then 3
+    "drnas-2stage": {
+        **DARTS,
+        "search.epochs": 50,
+        "search.warmup_epochs": 10,
+        "sampler.name": "dirichlet",
+        "architecture.learning_rate": 6e-4,
+        "stages": [
+            {"keep": 0.6, "settings": {"space": {"partial_channels": 4}}},
+            {"keep": None, "settings": {"space": {"partial_channels": 2}}},
+        ],
+    },
+    # Wang et al. 2021: DARTS, and 5 epochs of tuning after each decision by validation accuracy
+    "darts-pt": {
+        **DARTS,
+        "selection.name": "perturbation",
+        "selection.tune_epochs": 5,
+        "selection.measure": "accuracy",
+    },
+    # Chen et al. 2019, and the authors' README: 3 stages of 25 epochs
+    "pdarts": {
+        **DARTS,
+        "search.epochs": 25,
+        "search.warmup_epochs": 10,
+        "search.batch_size": 96,
+        "architecture.learning_rate": 6e-4,
+        "architecture.clip": 5.0,
+        "derive.rule": "pdarts",
+        "stages": [
+            {"keep": 5, "settings": {"space": {"cells": 5}, "search": {"skip_dropout": 0.1}}},
+            {"keep": 3, "settings": {"space": {"cells": 11}, "search": {"skip_dropout": 0.4}}},
+            {"keep": None, "settings": {"space": {"cells": 17}, "search": {"skip_dropout": 0.7}}},
+        ],
+    },
     # Zela et al. 2020: as DARTS, with a rule; its numbers are the rule's defaults
     "darts-es": {**DARTS, "diagnostics.sharpness": 1, "stopping.rules.lambda_max.": {}},
     "darts-ada": {
@@ -188,7 +222,7 @@ def test_the_preset_is_what_was_published(method):
 
 def test_every_method_is_in_the_list():
     assert set(METHODS) == set(PUBLISHED)
-    assert len(METHODS) == 14
+    assert len(METHODS) == 17
     assert all(m.sentence and m.source for m in METHODS.values())
 
 

@@ -20,6 +20,7 @@ from archgrad.config_section import (
     Section,
 )
 from archgrad.hypergradients import HYPERGRADIENTS
+from archgrad.methods import METHODS
 from archgrad.penalties import PENALTIES
 from archgrad.penalties.penalty import settings_of
 from archgrad.samplers import SAMPLERS
@@ -71,6 +72,7 @@ class Search(Section):
     """The loop. order: DARTS steps on the logits first, GDAS on the weights.
 
     architecture_every: steps on the weights for one on the logits (ProxylessNAS: 5).
+    skip_dropout: on skip connections at first; it decays (P-DARTS, see `spaces.skip_dropout`).
     """
 
     epochs: Count = 50
@@ -79,6 +81,7 @@ class Search(Section):
     architecture_every: Count = 1
     warmup_epochs: Length = 0
     drop_path: Probability = 0.0
+    skip_dropout: Probability = 0.0
 
 
 class Temperature(Section):
@@ -155,6 +158,26 @@ class Derive(Section):
     rule: str = "argmax"
 
 
+class Selection(Section):
+    """What decides after the search, in place of the logits: the supernet, by leaving candidates out.
+
+    tune_epochs: after each decision. measure: what of the validation part counts; see `selection`.
+    """
+
+    name: Literal["none", "perturbation"] = "none"
+    tune_epochs: Length = 5
+    measure: Literal["accuracy", "loss"] = "accuracy"
+
+
+class Stage(Section):
+    """A part of a search in stages. keep: candidates of each choice that it leaves to the next, a number or a
+    share; None for all. settings: by section, on top of the configuration's, in this stage.
+    """
+
+    keep: Count | Fraction | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
 class Train(Section):
     """Training the derived network from scratch; `space`: the builder's settings for it.
 
@@ -190,6 +213,8 @@ class Config(Section):
     """The whole configuration.
 
     budget: cost -> what the derived network may cost, e.g. ``{"macs": "60M±3%"}``; see `budgets.budget`.
+    restrict: choice or pattern -> the candidates that it may have; of other choices all.
+    stages: searches after one another, each with what the one before left over; see `verbs.staged`.
     diagnostics: probe -> every how many epochs it looks, 0 for never, e.g. ``{"gap": 5}``; see `diagnostics`.
     alarms: alarm -> its thresholds, or false for silence; all others are on with theirs; see `alarms`.
     """
@@ -199,6 +224,8 @@ class Config(Section):
     data: Data = Field(default_factory=Data)
     text: Text = Field(default_factory=Text)
     space: Named = Field(default_factory=lambda: Named(name="nasbench201"))
+    restrict: dict[str, list[str]] = Field(default_factory=dict)
+    stages: list[Stage] = Field(default_factory=list)
     search: Search = Field(default_factory=Search)
     sampler: Named = Field(default_factory=lambda: Named(name="softmax"))
     controller: Named = Field(default_factory=lambda: Named(name="independent"))
@@ -213,6 +240,7 @@ class Config(Section):
     stopping: Stopping = Field(default_factory=Stopping)
     alarms: dict[str, bool | dict[str, Any]] = Field(default_factory=dict)
     derive: Derive = Field(default_factory=Derive)
+    selection: Selection = Field(default_factory=Selection)
     train: Train = Field(default_factory=Train)
     device: Device = Field(default_factory=Device)
 
@@ -270,9 +298,13 @@ class Config(Section):
             document[section].pop(name, None)
         if not self.reads_text:
             del document["text"]
-        for key in ("budget", "diagnostics", "alarms"):
+        for key in ("budget", "diagnostics", "restrict", "alarms"):
             if not document[key]:
                 del document[key]
+        if not self.stages and "stages" not in METHODS[self.method].settings:
+            del document["stages"]
+        if self.selection.name == "none":
+            del document["selection"]
         if not self.stopping.rules:
             del document["stopping"]
         return document
@@ -280,7 +312,7 @@ class Config(Section):
 
 _OF_IMAGES = {
     "data": ("resize", "validation", "test", "split_file", "crop", "flip"),
-    "search": ("drop_path",),
+    "search": ("drop_path", "skip_dropout"),
     "train": (
         "schedule",
         "final_learning_rate",
@@ -337,6 +369,9 @@ def unused(config: Config) -> dict[str, str]:
             reasons[f"sampler.{key}"] = (
                 f"it shapes the sampler's gradient, which {config.hypergradient.name!r} does not use"
             )
+    if config.selection.name == "none":
+        for key in ("tune_epochs", "measure"):
+            reasons[f"selection.{key}"] = "nothing is selected after the search; set selection.name"
     if not config.stopping.rules:
         reasons["stopping.combine"] = "there is no rule; set stopping.rules, e.g. stopping.rules.stability={}"
     if config.regularizer.name == "none":

@@ -28,6 +28,7 @@ from archgrad.method_problems import (
     momentum_problems,
     plain_step_problems,
     regularizer_problems,
+    selection_problems,
     temperature_problems,
     warmup_problems,
 )
@@ -38,6 +39,7 @@ from archgrad.penalties.penalty import settings_of
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
+from archgrad.spaces.skip_dropout import SKIP
 from archgrad.spaces.space import as_space
 from archgrad.stopping.problems import form_problems, stopping_problems, watching_parts
 from archgrad.table import nearest
@@ -80,6 +82,7 @@ def check(given: Mapping[str, Any]) -> Config:
         problems += temperature_problems(config)
         problems += probe_problems(config)
         problems += [] if form_problems(config) else stopping_problems(config)
+        problems += selection_problems(config)
         if not problems:  # they are tried, which needs parts that are right by themselves
             problems += gradient_problems(config)
         problems += budget_problems(config)
@@ -135,6 +138,8 @@ def search_problems(config: Config, searched: NetworkFeatures, trained: NetworkF
     problems = training_problems(config, trained)
     if config.search.drop_path and not searched.drop_path:
         problems.append(f"search.drop_path: the space {config.space.name!r} has no drop path")
+    if config.search.skip_dropout and not any(SKIP in names for names in searched.choices.values()):
+        problems.append(f"search.skip_dropout: the space {config.space.name!r} has no candidate {SKIP!r}")
     if not searched.choices:
         problems.append("space: it makes no choice with these settings: it has to call pick at least once")
     elif all(len(candidates) < 2 for candidates in searched.choices.values()):

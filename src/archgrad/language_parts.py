@@ -18,6 +18,7 @@ from archgrad.language_train import LanguagePlan
 from archgrad.method_parts import search_plan
 from archgrad.parts import Parts, torch_device
 from archgrad.randomness import Streams, seeded_modules
+from archgrad.restriction import check_names, restricted
 from archgrad.search_parts import derivation_of, state_of
 from archgrad.search_state import SearchPlan, SearchState
 from archgrad.spaces import SPACES
@@ -70,8 +71,11 @@ class TextParts:
 
     def supernet(self) -> Supernet:
         """The supernet on its device, initialised from the run's seed."""
+        settings, kept = self.config.space.settings(), self.config.restrict
+        check_names(self.space.builder, kept, self.shape, self.classes, **settings)
+        builder = restricted(self.space.builder, kept)
         with seeded_modules(self.streams.seed_of("supernet")):
-            network = supernet(self.space.builder, self.shape, self.classes, **self.config.space.settings())
+            network = supernet(builder, self.shape, self.classes, **settings)
         return network.to(self.device)
 
     def task(self, network: Supernet) -> LanguageTask:

@@ -228,3 +228,19 @@ def plain_step_problems(config: Config) -> list[str]:
     if config.controller.name != "independent":
         problems.append(f"controller.name: {sampler!r} rescales logits, so they must be 'independent'")
     return problems
+
+
+def selection_problems(config: Config) -> list[str]:
+    """A selection after the search that this search has nothing for."""
+    key, controller = "selection.name", config.controller.name
+    if config.selection.name == "none":
+        return []
+    if not config.learns:
+        return [f"{key}: the method {config.method!r} trains no logits, so no mixture is left to choose from"]
+    if config.reads_text:
+        return [f"{key}: it is for images; on a text leave it out, and the logits decide"]
+    if controller != "independent":
+        return [f"{key}: with controller {controller!r} choices depend on one another; use 'independent'"]
+    if config.budget:
+        return [f"{key}: it decides in place of the logits and knows no budget: leave one of the two out"]
+    return []

@@ -115,6 +115,25 @@ METHODS: dict[str, Method] = {
             "architecture": {"learning_rate": 1e-3, "betas": (0.0, 0.999), "weight_decay": 0.0},
         },
     ),
+    "darts-pt": Method(
+        "DARTS, decided by what the supernet can spare least, with tuning after each decision",
+        "Wang et al. 2021 (arXiv 2108.04392)",
+        {"selection": {"name": "perturbation"}},
+    ),
+    "pdarts": Method(
+        "DARTS in three stages: deeper networks, fewer candidates, dropout on skip connections, two at most",
+        "Chen et al. 2019 (arXiv 1904.12760)",
+        {
+            "search": {"epochs": 25, "warmup_epochs": 10, "batch_size": 96},
+            "architecture": {"learning_rate": 6e-4, "clip": 5.0},
+            "stages": [
+                {"keep": 5, "settings": {"space": {"cells": 5}, "search": {"skip_dropout": 0.1}}},
+                {"keep": 3, "settings": {"space": {"cells": 11}, "search": {"skip_dropout": 0.4}}},
+                {"settings": {"space": {"cells": 17}, "search": {"skip_dropout": 0.7}}},
+            ],
+            "derive": {"rule": "pdarts"},
+        },
+    ),
     "drnas": Method(
         "mixtures drawn from a Dirichlet distribution whose concentration is learned; one stage",
         "Chen et al. 2021 (arXiv 2006.10355)",
@@ -122,6 +141,19 @@ METHODS: dict[str, Method] = {
             "search": {"epochs": 100, "warmup_epochs": 10},
             "sampler": {"name": "dirichlet"},
             "architecture": {"learning_rate": 6e-4},
+        },
+    ),
+    "drnas-2stage": Method(
+        "DrNAS on a quarter of the channels, then on half of them with the stronger half of the candidates",
+        "Chen et al. 2021 (arXiv 2006.10355), section 4",
+        {
+            "search": {"epochs": 50, "warmup_epochs": 10},
+            "sampler": {"name": "dirichlet"},
+            "architecture": {"learning_rate": 6e-4},
+            "stages": [
+                {"keep": 0.6, "settings": {"space": {"partial_channels": 4}}},
+                {"settings": {"space": {"partial_channels": 2}}},
+            ],
         },
     ),
     "fairdarts": Method(

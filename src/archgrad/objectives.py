@@ -21,6 +21,7 @@ from archgrad.penalties.penalty import Penalty
 from archgrad.problem import Objective, Outcome, preserved
 from archgrad.randomness import Streams
 from archgrad.spaces.drop_path import draws_by_itself, set_drop_path
+from archgrad.spaces.skip_dropout import set_skip_dropout
 
 if TYPE_CHECKING:
     from archgrad.datasets.batches import Batches
@@ -45,12 +46,14 @@ class NetworkObjective:
     penalty: Penalty | None = None
     precision: str = "fp32"
     drop_path: float = 0.0
+    skip_dropout: float = 0.0
     mask_stream: Callable[[], torch.Generator] | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> Outcome:
         """Evaluate at samples (one per group) and the network's current weights."""
         if self.mask_stream is not None:
             set_drop_path(self.network, self.drop_path, self.mask_stream())
+            set_skip_dropout(self.network, self.skip_dropout)
         with autocast(self.images.device, self.precision):
             logits = self.network(self.images, samples)
         if self.precision == "bf16":
@@ -76,6 +79,7 @@ class NetworkTask:
         drop_path: probability of dropping an edge per sample during search (SNAS: 0.3).
         joint: the logits' gradient is that of the training objective, so that one has the penalty, too.
             Otherwise weights are trained on the task alone.
+        skip_dropout: probability by epoch, where the network has dropout on skip connections.
     """
 
     def __init__(
@@ -88,10 +92,11 @@ class NetworkTask:
         precision: str = "fp32",
         drop_path: float = 0.0,
         joint: bool = False,
+        skip_dropout: Callable[[int], float] | None = None,
     ):
         self.network, self.train, self.valid, self.streams = network, train, valid, streams
         self.penalty, self.precision, self.drop_path = penalty, precision, drop_path
-        self.joint = joint
+        self.joint, self.skip_dropout = joint, skip_dropout
         self.groups: tuple[Group, ...] = network.groups
         self.draws = drop_path > 0 or draws_by_itself(network)
         self.weights = list(network.parameters())
@@ -126,6 +131,7 @@ class NetworkTask:
             self.penalty if part == 1 or self.joint else None,
             self.precision,
             self.drop_path,
+            self.skip_dropout(epoch) if self.skip_dropout else 0.0,
             masks if self.draws else None,
         )
 
@@ -137,6 +143,7 @@ class NetworkTask:
         loss, correct, images = 0.0, 0, 0
         # the modules still have the probability of the last training step
         set_drop_path(self.network, 0.0, self.streams.generator("drop path"))
+        set_skip_dropout(self.network, 0.0)
         with torch.no_grad(), preserved(self.buffers):
             for step, (x, y) in enumerate(self.valid.epoch(0)):
                 outcome = NetworkObjective(self.network, x, y, None, self.precision)(draw(step))

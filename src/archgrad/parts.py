@@ -35,11 +35,13 @@ from archgrad.method_parts import penalty_of, policy_of, search_plan
 from archgrad.objectives import NetworkTask
 from archgrad.penalties.penalty import Penalty
 from archgrad.randomness import Streams, seeded_modules
+from archgrad.restriction import check_names, restricted
 from archgrad.schedules import SCHEDULES, linear
 from archgrad.search_parts import derivation_of, sgd, state_of
 from archgrad.search_state import SearchPlan, SearchState
 from archgrad.settings import DataSize
 from archgrad.spaces import SPACES
+from archgrad.spaces.skip_dropout import rate, with_skip_dropout
 from archgrad.spaces.space import Space, as_space
 from archgrad.train import TrainPlan
 
@@ -179,11 +181,18 @@ class Parts:
         Raises:
             UserError: images too small for the space, or candidates that do not fit together.
         """
-        config = self.config
+        config, settings = self.config, self.config.space.settings()
+        check_names(self.space.builder, config.restrict, self.data.shape, self.classes, **settings)
+        builder = self.searched if not config.search.skip_dropout else with_skip_dropout(self.searched)
         with seeded_modules(self.streams.seed_of("supernet")):
-            network = supernet(self.space.builder, self.data.shape, self.classes, **config.space.settings())
+            network = supernet(builder, self.data.shape, self.classes, **settings)
         self._place(network)
         return network
+
+    @property
+    def searched(self) -> Callable[..., nn.Module]:
+        """The space's builder, with the candidates that may be chosen."""
+        return restricted(self.space.builder, self.config.restrict)
 
     def penalty(self, groups: Sequence[Group]) -> Penalty | None:
         """The price on the cost in the architecture's loss, given the weights of these groups, or None."""
@@ -196,13 +205,13 @@ class Parts:
     def cost_table(self) -> CostTable:
         """The cost of every candidate in the network that will be trained, on the run's device."""
         table = cost_table(
-            self.config.cost.name, self.space.builder, self.data.shape, self.classes, self.train_settings()
+            self.config.cost.name, self.searched, self.data.shape, self.classes, self.train_settings()
         )
         return replace(table, groups=tuple(g.to(self.device, torch.float32) for g in table.groups))
 
     def task(self, network: Supernet) -> NetworkTask:
         """The supernet on its two parts of the data."""
-        config = self.config
+        config, loop = self.config, self.config.search
         augmentation = Augmentation(crop=config.data.crop, flip=config.data.flip)
         train, valid = (
             Batches(
@@ -230,6 +239,7 @@ class Parts:
             config.device.precision,
             config.search.drop_path,
             config.joint,
+            functools.partial(rate, loop.skip_dropout, epochs=loop.epochs, warmup=loop.warmup_epochs),
         )
 
     def plan(self, groups: Sequence[Group]) -> SearchPlan:
@@ -257,10 +267,13 @@ class Parts:
         config, budgets = self.config, parse_all(self.config.budget)
         if not budgets:
             return None
-        tables = tuple(
-            table_of(
-                b, config.space.name, self.space.builder, self.data.shape, self.classes, config.train.space
+        if config.restrict and (measured := [b for b in budgets if b.table]):
+            raise UserError(
+                f"budget {measured[0]}: a latency table has all candidates, and `restrict` or an earlier "
+                "stage leaves some out; hold another cost, or search without"
             )
+        tables = tuple(
+            table_of(b, config.space.name, self.searched, self.data.shape, self.classes, config.train.space)
             for b in budgets
         )
         check_possible(groups, config.derive.rule, budgets, tables)

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from archgrad.architecture import Architecture, Edge
-from archgrad.architecture_warnings import NONE
+from archgrad.architecture_warnings import NONE, architecture_warnings, skip_share
 from archgrad.choice import Group, Sample
+from archgrad.derive import Decision, Derivation, decide
+from archgrad.errors import UserError
 from archgrad.policy import settle
 from archgrad.randomness import Streams
 from archgrad.search import SearchTask, search
@@ -30,6 +32,9 @@ EDGES_KEPT = 2
 """Incoming edges that a node of a DARTS cell keeps."""
 SLOWER = 10.0
 """Tuning has the learning rate of the search over this."""
+
+PRUNING = ("darts", "pdarts")
+"""Derivation rules that keep only some edges of a node."""
 
 Measure = Literal["accuracy", "loss"]
 
@@ -45,6 +50,10 @@ class Decided(NamedTuple):
     choice: str
     scores: dict[str, float]
     chosen: str
+
+
+Selection = tuple[Decided, ...]
+"""Every decision, in the order in which they were made."""
 
 
 def select(
@@ -105,6 +114,46 @@ def chosen_by(decided: Sequence[Decided], groups: Sequence[Group]) -> dict[str, 
 def selected(decided: Sequence[Decided], groups: Sequence[Group]) -> Architecture:
     """The architecture of all decisions."""
     return Architecture(chosen_by(decided, groups))
+
+
+def derivation_of(
+    decided: Sequence[Decided], groups: Sequence[Group], probabilities: Sequence[Tensor]
+) -> Derivation:
+    """The derivation by the decisions; probabilities [E, K] per group are those that the search ended with.
+
+    The runner-up of a choice is the candidate that was spared second least, so its margin may be negative.
+
+    Raises:
+        UserError: the decisions are not those of these groups.
+    """
+    scores = {d.choice: d.scores for d in decided}
+    final, decisions = chosen_by(decided, groups), []
+    candidates_of = {d.choice: d.chosen for d in decided}
+    for group, p in zip(groups, probabilities, strict=True):
+        rows = p.detach().cpu().double().tolist() if group.chosen else []
+        for name, row in zip(group.names, rows, strict=False):
+            winner = candidates_of.get(name)
+            if winner not in group.candidates:
+                raise UserError(f"the selection says nothing of choice {name!r} that it has; select again")
+            others = sorted((c for c in scores[name] if c != winner), key=lambda c: scores[name][c])
+            of = dict(zip(group.candidates, row, strict=True))
+            below = of[others[0]] if others else 0.0
+            entropy = decide(name, group.candidates, row).entropy
+            decisions.append(
+                Decision(
+                    name,
+                    winner,
+                    others[0] if others else None,
+                    of[winner],
+                    below,
+                    of[winner] - below,
+                    entropy,
+                    kept=final[name] == winner,
+                )
+            )
+    architecture = Architecture(final)
+    warnings = tuple(architecture_warnings(architecture))
+    return Derivation("perturbation", architecture, tuple(decisions), warnings, skip_share(architecture))
 
 
 def _order(groups: Sequence[Group], streams: Streams, prune: bool) -> list[str]:

@@ -23,12 +23,15 @@ from archgrad.errors import UserError, WorkError
 from archgrad.language_counts import count_language
 from archgrad.method_parts import policy_of
 from archgrad.randomness import Streams
+from archgrad.restriction import restricted
 from archgrad.rules import RULES
 from archgrad.runs import Run
+from archgrad.selection import derivation_of
 from archgrad.spaces import SPACES
 from archgrad.spaces.space import as_space
 from archgrad.verbs.contents import read_config, read_groups, read_logits
 from archgrad.verbs.genotype import check_searched
+from archgrad.verbs.select import read_selection
 from archgrad.verbs.steering import final_epoch
 
 
@@ -60,6 +63,7 @@ def derive_run(
         if unfit := rule_problem(config.space.name, rule):
             raise UserError(unfit)
     groups = read_groups(run)
+    by_logits = rule is not None or best or bool(budgets)
     rule = rule or config.derive.rule
     remarks: list[str] = []
     epoch: int | None = None
@@ -81,7 +85,14 @@ def derive_run(
         if [tuple(a.shape) for a in logits] != policy.controller.shapes(groups):
             raise UserError(f"{run.folder}: the saved logits do not fit choices.json; one of them is damaged")
         p = policy.probabilities(logits)
-        derivation = derive(groups, p, rule, gates=policy.gates)
+        selection = read_selection(run) if not by_logits else None
+        derivation = (
+            derive(groups, p, rule, gates=policy.gates)
+            if selection is None
+            else derivation_of(selection, groups, p)
+        )
+        if selection is None and config.selection.name != "none" and not by_logits:
+            remarks.append("the selection is not finished: derived from the logits")
         held = parse_all(dict(budgets or config.budget))
         if held and config.reads_text:
             raise UserError("budgets are for networks on images; leave --budget out")
@@ -100,7 +111,7 @@ def derive_run(
     )
     run.write_text("architecture.json", derivation.architecture.to_json())
     run.write_json("derivation.json", derivation.document())
-    run.log(f"derived {derivation.architecture.digest} by rule {rule}")
+    run.log(f"derived {derivation.architecture.digest} by rule {derivation.rule}")
     return derivation
 
 
@@ -119,7 +130,7 @@ class _Trained(NamedTuple):
         with run.reading("data.json"):
             channels, height, width = (int(size) for size in data["shape"])
             classes = len(data["classes"])
-        builder = as_space(SPACES[name]).builder
+        builder = restricted(as_space(SPACES[name]).builder, config.restrict)
         return cls(name, builder, (channels, height, width), classes, config.train.space)
 
     def table(self, budget: Budget) -> CostTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ from archgrad.settings import DataSize, Resolved, resolve
 from archgrad.stopping.guard import Guard
 from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
 from archgrad.verbs.genotype import check_searched
+from archgrad.verbs.select import select_in_run
+from archgrad.verbs.staged import planned, search_stages
 from archgrad.verbs.steering import Steering, with_combination
 from archgrad.verbs.warm_start import WarmStart
 
@@ -70,6 +73,10 @@ def search_run(
     """
     progress = progress or Silent()
     given = _with_objects(settings, data, space)
+    asked = planned(Run(folder)) if resume else given
+    if asked is not None and (resume or check(asked).stages):
+        one = functools.partial(search_run, space=space)
+        return search_stages(one, asked, folder, data=data, resume=resume, progress=progress)
     if resume:
         run = Run.open(folder)
         check_searched(run)
@@ -174,13 +181,15 @@ def search_run(
         except WorkError as error:
             run.log(f"failed: {error}")
             raise WorkError(f"{error}; {run.last_checkpoint()}") from None
-    checkpoint_now()
-    if warm_up_only:
-        run.log("warm-up finished")
-        return run
-    steering.finish()
-    write_tensors(run, "logits.safetensors", named_logits(state.logits))
-    run.log("search finished")
+    if state.epoch <= steering.plan.epochs:  # else a selection has trained on
+        checkpoint_now()
+        if warm_up_only:
+            run.log("warm-up finished")
+            return run
+        steering.finish()
+        write_tensors(run, "logits.safetensors", named_logits(state.logits))
+        run.log("search finished")
+    select_in_run(run, resolved.config, task, state, steering.plan, parts.streams, checkpoint_now, progress)
     return run
 
 

@@ -30,12 +30,12 @@ from archgrad.verbs.contents import (
     load_network,
     read_architecture,
     read_config,
-    read_groups,
     write_tensors,
 )
 from archgrad.verbs.genotype import FILE as GENOTYPE
 from archgrad.verbs.genotype import check_sizes
 from archgrad.verbs.saved_training import SavedTraining
+from archgrad.verbs.staged import whole_groups
 
 
 class Trained(NamedTuple):
@@ -124,7 +124,6 @@ def train_run(
 
         text = data if isinstance(data, TextData) else None
         return Trained(*train_text(run, config, architecture, controls, text, again, progress))
-    groups = read_groups(run)
     if isinstance(data, TextData):
         raise UserError(f"{data.name} is a text, and the run in {run.folder} searched on images")
     data = data or load_data(config)
@@ -159,6 +158,7 @@ def train_run(
         return _train_one(run, parts, candidate, validation, again, progress)
 
     derived = trained(of_space("derived", "derived", architecture))
+    groups = whole_groups(run, parts) if controls else ()
     candidates = [
         of_space(
             f"random-{index}",
