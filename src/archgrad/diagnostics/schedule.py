@@ -19,12 +19,11 @@ class Watch:
     probes: name -> (epochs from one look to the next, the probe). Of `every` epochs the last is looked at,
     and the very last epoch in any case; none while the logits are not yet trained (warm-up).
     failed: probes that could not be taken, each with the reason; they are not tried again. told: how many of
-    them `news` has told. seconds: what the probes took so far.
+    them `news` has told.
     """
 
     probes: Mapping[str, tuple[int, Probe]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
     told: int = 0
 
     @classmethod
@@ -42,7 +41,6 @@ class Watch:
             reading = self._look(name, subject)
             found |= {name: reading} if reading else {}
         took = time.perf_counter() - started if due else 0.0
-        self.seconds += took
         return {**line, "seconds": line["seconds"] + took, "diagnostics": found}
 
     def due(self, subject: Subject) -> list[str]:
