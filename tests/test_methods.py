@@ -62,8 +62,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "weights.weight_decay": 5e-4,
     },
     # Xie et al. 2019, appendix, and the authors' code. Different on purpose: a tenth of the images is
-    # held back to watch the search by (theirs was the test set), and the penalty is a share of the
-    # dearest network's multiply-adds instead of a sum in three units.
+    # held back to watch the search by (theirs was the test set), and the penalty is on multiply-adds, in
+    # standard deviations over the space, instead of a sum in three units.
     "snas": {
         **DARTS,
         "data.validation": 0.1,
