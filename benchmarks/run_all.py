@@ -29,6 +29,7 @@ JOBS: list[list[str]] = [
     ["channel_selection.py", "--data", "cifar10"],
     ["straight_through.py"],
     ["loop_overhead.py"],
+    ["diagnostics_overhead.py"],
     ["layout_precision.py"],
     ["data_path.py"],
     ["accuracy.py", "--data", "digits", "--controls", "2", "--once", "darts-2nd"],
