@@ -21,8 +21,8 @@ from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = [
-    "search", "derive", "train", "export", "report", "channels", "count", "draw", "sweep", "latency", "lab",
-    "list", "demo",
+    "search", "derive", "train", "export", "report", "doctor", "channels", "count", "draw", "sweep",
+    "latency", "lab", "list", "demo",
 ]  # fmt: skip
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
@@ -79,6 +79,7 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "archgrad.latency.report.published_document", lambda *a: seen.append("latency") or exit(0)
     )
+    monkeypatch.setattr("archgrad.verbs.doctor.doctor_run", lambda *a: seen.append("doctor") or exit(0))
     monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
     lines = []

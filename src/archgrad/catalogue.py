@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from archgrad.alarms import ALARMS
 from archgrad.controllers import CONTROLLERS
 from archgrad.costs import COSTS
 from archgrad.datasets import DATASETS
@@ -17,6 +18,7 @@ from archgrad.penalties import PENALTIES
 from archgrad.rules import RULES
 from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
+from archgrad.stopping import ACTIONS, STOPPING_RULES
 from archgrad.table import Entry
 
 FAMILIES: dict[str, Mapping[str, Entry]] = {
@@ -31,6 +33,9 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "forms": PENALTIES.entries,
     "rules": RULES.entries,
     "diagnostics": DIAGNOSTICS.entries,
+    "stopping": STOPPING_RULES.entries,
+    "actions": ACTIONS.entries,
+    "alarms": ALARMS.entries,
     "data": DATASETS.entries,
     "operations": OPS.entries,
     "genotypes": {name: Entry("", cell.sentence, cell.source) for name, cell in published().items()},

@@ -15,6 +15,7 @@ from archgrad import __version__
 from archgrad.cli_cells import count, draw
 from archgrad.cli_channels import channels
 from archgrad.cli_derive import derive
+from archgrad.cli_doctor import doctor
 from archgrad.cli_experiment import compare, experiment
 from archgrad.cli_latency import latency
 from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text, of_search, searched
@@ -103,8 +104,9 @@ def search(
         "valid_accuracy": last["valid_accuracy"],
         "entropy_mean": last["entropy_mean"],
         "architecture": last["architecture"],
-        "best": run.read_json("best.json"),
+        "best": run.read_json("best.json") if run.exists("best.json") else None,  # ended in its warm-up
         "seconds": sum(line["seconds"] for line in lines),
+        "stopped": run.read_json("stopped.json") if run.exists("stopped.json") else None,
     }
     _result(
         document,
@@ -219,6 +221,7 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     _result({"report": str(path)}, as_json, f"wrote {path}")
 
 
+main.add_command(doctor)
 main.add_command(channels)
 main.add_command(count)
 main.add_command(draw)
@@ -318,7 +321,7 @@ def lab(
 @click.argument("family", required=False)
 @AS_JSON
 def list_(family: str | None, as_json: bool) -> None:
-    """Name every method, space, sampler, hypergradient, landscape, cost, data set, rule and operation.
+    """Name every method, space, sampler, hypergradient, landscape, cost, data set, rule, alarm and operation.
 
     \b
     Example:

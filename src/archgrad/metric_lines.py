@@ -18,9 +18,12 @@ def number(value: Any) -> float | None:
     >>> number(3), number("3"), number(float("nan"))
     (3.0, None, None)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float holds
+        return None
 
 
 def reading(line: Line, diagnostic: str, field: str) -> float | None:

@@ -13,11 +13,13 @@ from archgrad.metric_lines import Line, learned, reading
 class SkipCollapse:
     """Rings when skip connections are more than a share of what would be derived, `epochs` epochs in a row.
 
+    Samplers that draw one candidate at a time pass through many architectures, so a few epochs say nothing.
+
     share: of the choices that are not ``none``.
     """
 
     share: float = 0.5
-    epochs: int = 2
+    epochs: int = 5
 
     def __call__(self, lines: Sequence[Line], about: About) -> Found | None:
         """The alarm, or None."""

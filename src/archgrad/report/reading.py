@@ -26,6 +26,13 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class AlarmRow(_Row):
+    """What an alarm said after an epoch, and what to do."""
+
+    text: str
+    remedy: str
+
+
 class SearchEpoch(_Row):
     """One line of ``metrics.jsonl``. Accuracies are fractions, entropies nats, seconds per epoch."""
 
@@ -47,6 +54,31 @@ class SearchEpoch(_Row):
     weight_gradient_norm: float | None = None
     skipped_steps: int = 0
     architecture: dict[str, str] = {}
+    alpha_relative_step: float | None = None
+    diagnostics: dict[str, Any] = {}
+    alarms: dict[str, AlarmRow] = {}
+    given_up_seconds: float | None = None
+
+
+class StopRecord(_Row):
+    """``stopped.json``: which rules ended the search after which epoch, why, and whose logits count."""
+
+    epoch: int
+    rules: tuple[str, ...] = ()
+    because: str
+    rolled_back_to: int
+
+
+class ActionRecord(_Row):
+    """A line of ``actions.jsonl``: what rules did to the search instead of ending it."""
+
+    epoch: int
+    rules: tuple[str, ...] = ()
+    because: str
+    action: str
+    did: str
+    rolled_back_to: int | None = None
+    given_up: int = 0
 
 
 class TrainEpoch(_Row):
@@ -162,6 +194,8 @@ class RunRecord:
 
     candidates: choice -> names of its K candidates, in the order of the probabilities.
     finished: the search wrote its final logits.
+    stopped: what ended the search before its last epoch; None where no rule did.
+    actions: what rules did to it.
     warnings: a sentence for everything that could not be read.
     genotype: what is trained here without a search, by name; None after a search.
     """
@@ -180,6 +214,8 @@ class RunRecord:
     trainings: tuple[Training, ...]
     warnings: tuple[str, ...]
     genotype: str | None = None
+    stopped: StopRecord | None = None
+    actions: tuple[ActionRecord, ...] = ()
 
     def setting(self, *paths: str) -> Any:
         """The first setting that `config.yaml` has among dotted paths, e.g. ``"search.epochs"``; or None."""
@@ -338,6 +374,8 @@ def read_run(folder: Path) -> RunRecord:
         architecture=_architecture(folder / "architecture.json", warnings),
         derivation=_document(folder / "derivation.json", DerivationRecord, "derivation.json", warnings),
         trainings=_trainings(folder / "train", warnings),
+        stopped=_document(folder / "stopped.json", StopRecord, "stopped.json", warnings),
+        actions=tuple(_rows(folder / "actions.jsonl", ActionRecord, "actions.jsonl", warnings)),
         warnings=tuple(warnings),
         genotype=_genotype(folder / "genotype.json", warnings),
     )

@@ -51,6 +51,14 @@ def progress(run: RunRecord) -> Callout | None:
         return Callout("info", "No search", text)
     done, planned = len(run.epochs), run.planned_epochs
     of = f" of {planned}" if planned else ""
+    if run.finished and run.stopped is not None:
+        stop = run.stopped
+        back = (
+            "" if stop.rolled_back_to == stop.epoch else f" The logits of epoch {stop.rolled_back_to} count."
+        )
+        named = " and ".join(stop.rules)
+        text = f"A rule ({named}) ended the search after {done}{of} epochs: {stop.because}.{back}"
+        return Callout("info", "Stopped early", text)
     if run.finished and planned and done < planned:
         return Callout("info", "Stopped early", f"The search ended after {done}{of} epochs.")
     if run.finished or (planned and done >= planned):
@@ -195,6 +203,24 @@ def _cost_sentences(derivation: DerivationRecord) -> list[str]:
     return sentences
 
 
+def _watched(run: RunRecord) -> list[Callout]:
+    """What rules did to the search, and every alarm from the epoch at which it first rang."""
+    callouts = [
+        Callout("info", f"Epoch {act.epoch}", _sentence(f"{act.because}; {act.did}")) for act in run.actions
+    ]
+    rung: dict[str, list[int]] = {}
+    for line in run.epochs:
+        for name in line.alarms:
+            rung.setdefault(name, []).append(line.epoch)
+    lines = {line.epoch: line for line in run.epochs}
+    for name, epochs in rung.items():
+        said = lines[epochs[0]].alarms[name]
+        when = f"epoch {epochs[0]}" if epochs[-1] == epochs[0] else f"epochs {epochs[0]} to {epochs[-1]}"
+        text = f"{_sentence(said.text)} {_sentence(said.remedy)}"
+        callouts.append(Callout("warning", f"Alarm, {when}", text))
+    return callouts
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
@@ -205,6 +231,7 @@ def verdict(run: RunRecord) -> Verdict:
     origin = "search" if run.genotype is None else "genotype"
     callouts = [c for c in (progress(run),) if c] + _control_callouts(controls, origin)
     share = relative_entropy(run)
+    callouts += _watched(run)
     done = progress(run) is None or run.finished  # an unfinished search is bound to be undecided
     if done and share is not None and share > NEAR_UNIFORM:
         text = f"Entropy is still {percent(share, 0)} of its maximum: the choices are near ties."
