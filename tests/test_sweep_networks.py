@@ -285,6 +285,7 @@ def test_resuming_with_something_else_lists_what_differs(straight: Path, few_dig
         (RANGE, {}, {"points": 1}, "two points or more"),
         (RANGE, {}, {"controls": -1}, "at least 0; got -1"),
         (RANGE, {}, {"inherit": True}, r"train\.space\.channels.*as large as in the supernet"),
+        (RANGE, {"method": "pdarts"}, {}, "a search in stages"),
         (RANGE, {"space": {"name": "darts_rnn"}}, {}, "budgets are for spaces that read images"),
     ],
 )
@@ -322,7 +323,8 @@ def test_folders_that_are_taken_or_empty(straight: Path, tmp_path: Path, few_dig
 
 def test_targets_another_budget_and_the_supernets_weights(tmp_path: Path, few_digits: ImageData) -> None:
     settings = {k: v for k, v in SETTINGS.items() if k != "train"} | {
-        "train": {"epochs": 1, "batch_size": 40}
+        "train": {"epochs": 1, "batch_size": 40},
+        "restrict": {"cell/3<-2": ["none", "nor_conv_1x1"]},
     }
     document = sweep_networks(
         ["macs=10k..20k±20%", "params=0.9k"],
@@ -343,6 +345,7 @@ def test_targets_another_budget_and_the_supernets_weights(tmp_path: Path, few_di
             assert result["parameters"] <= 900
             assert result["settings"]["affine"] is False  # as in the supernet
             assert result["settings"]["channels"] == 2
+            assert result["architecture"]["cell/3<-2"] in ("none", "nor_conv_1x1")
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import archgrad.verbs.search as verb
+from archgrad.choice import Supernet
 from archgrad.errors import Stopped, UserError
 from archgrad.progress import Silent
 from archgrad.runs import Run
@@ -80,21 +80,19 @@ def test_the_logits_do_not_move_in_it(warm: Path) -> None:
 def test_a_search_begins_with_the_weights_and_statistics_of_the_warm_up(
     warm: Path, tmp_path: Path, tiny: Any, few_digits: Any
 ) -> None:
-    class Interrupt(Silent):
-        def update(self, done: int, numbers: str) -> None:
-            raise KeyboardInterrupt
+    class Seen(Exception):
+        pass
 
-    given, seen = {**settings(tiny), "budget": BUDGET}, {}
-    original = verb.search
+    given, seen = {**settings(tiny), "budget": BUDGET}, dict[str, torch.Tensor]()
 
-    def first_look(task: Any, state: Any, plan: Any, streams: Any) -> Any:
-        seen.update({k: v.clone() for k, v in task.network.state_dict().items()})
-        return original(task, state, plan, streams)
+    def first_look(network: Supernet, x: torch.Tensor, samples: Any) -> torch.Tensor:
+        seen.update(network.state_dict())
+        raise Seen
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verb, "search", first_look)
-        with pytest.raises(KeyboardInterrupt):
-            search_run(given, tmp_path / "run", data=few_digits, warm=warm, progress=Interrupt())
+        patch.setattr(Supernet, "forward", first_look)
+        with pytest.raises(Seen):
+            search_run(given, tmp_path / "run", data=few_digits, warm=warm)
     saved = Run(warm).load_checkpoint()[0]
     assert saved is not None
     assert any("running_mean" in name for name in seen)

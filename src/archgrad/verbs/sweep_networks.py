@@ -271,7 +271,7 @@ class _Sweep:
     def costs(self, point: Point, architecture: Architecture, settings: Mapping[str, Any]) -> list[float]:
         """Of every budget of a point what a network with other settings costs, counted by itself."""
         builder, shape, classes = (
-            self.plan.parts.space.builder,
+            self.plan.parts.searched,
             self.plan.parts.data.shape,
             self.plan.parts.classes,
         )

@@ -75,6 +75,11 @@ class Plan:
         )
         given = merge({k: v for k, v in asked["settings"].items() if k != "budget"}, as_budgets(fixed))
         first = check(merge(given, as_budgets(dict(b.written() for b in points[0].budgets))))
+        if first.stages:
+            raise UserError(
+                f"method {first.method!r}: a search in stages has no warm-up that others could share; give "
+                "another method, or search limit by limit"
+            )
         images = data or load_any_data(first)
         size = data_size(images, first)
         config = resolve(given, size).config
@@ -96,7 +101,7 @@ class Plan:
         parts = Parts.of(config, images)
         groups, space = parts.supernet().groups, config.train.space
         tables = tuple(
-            table_of(b, config.space.name, parts.space.builder, images.shape, parts.classes, space)
+            table_of(b, config.space.name, parts.searched, images.shape, parts.classes, space)
             for b in points[0].budgets
         )
         for point in points:

@@ -85,17 +85,18 @@ def _point(network: Mapping[str, Any], key: str) -> Point:
 
 def text(document: Mapping[str, Any]) -> str:
     """The sweep as a table for a person; accuracies in percent, of random and scaled ones in the test."""
-    kind = _kind(document)
-    head = f"{'limit':<24} {'cost':>9} {'repaired':>8} {'valid':>6} {'test':>6} {'random':>13} {'scaled':>15}"
-    lines = [head]
-    for row in document["limits"]:
+    kind, rows = _kind(document), document["limits"]
+    wide = max((len(row["limit"]) for row in rows), default=5)
+    head = f"{'cost':>9} {'repaired':>8} {'valid':>6} {'test':>6} {'random':>13} {'scaled':>15}"
+    lines = [f"{'limit':<{wide}} {head}"]
+    for row in rows:
         by_series = {s: [n for n in row["networks"] if n["series"] == s] for s in COLOURS}
         (searched,) = by_series["searched"]
         random = [100 * n["test_accuracy"] for n in by_series["random"]]
         spread = f" ± {statistics.stdev(random):.2f}" if len(random) > 1 else ""
         scaled = "".join(f"{100 * n['test_accuracy']:.2f} ({n['channels']} ch)" for n in by_series["scaled"])
         lines.append(
-            f"{row['limit']:<24} {quantity(searched['cost'], kind):>9} {row['changed']:>8} "
+            f"{row['limit']:<{wide}} {quantity(searched['cost'], kind):>9} {row['changed']:>8} "
             f"{100 * searched['valid_accuracy']:>6.2f} {100 * searched['test_accuracy']:>6.2f} "
             f"{f'{statistics.mean(random):.2f}{spread}' if random else '-':>13} {scaled or '-':>15}"
         )
