@@ -85,7 +85,11 @@ def test_a_search_begins_with_the_weights_and_statistics_of_the_warm_up(
 
     given, seen = {**settings(tiny), "budget": BUDGET}, dict[str, torch.Tensor]()
 
+    forward = Supernet.forward
+
     def first_look(network: Supernet, x: torch.Tensor, samples: Any) -> torch.Tensor:
+        if len(x) != 20:  # a dry run of the costs, not a batch
+            return forward(network, x, samples)
         seen.update(network.state_dict())
         raise Seen
 
