@@ -54,6 +54,7 @@ DOCUMENTS = [
         "docs/latency.md",
         "docs/costs.md",
         "docs/budgets.md",
+        "docs/convergence.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
