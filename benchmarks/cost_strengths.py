@@ -1,10 +1,13 @@
-"""How far each named strength of the cost penalty brings the cost down, in three spaces and on NAS-Bench-201.
+"""How far each named strength of the cost penalty brings the cost down, in three spaces and on landscapes.
 
-Fall: (multiply-adds derived without a penalty − with it) / their standard deviation over random
-architectures, the mean over seeds. "dearest" divides the cost by that of the dearest architecture, with 0.01,
-0.05 and 0.2 nats; "spread" by its standard deviation, with the numbers of `STRENGTHS`. Networks: SNAS on the
-digits, small supernets, the multiply-adds of the network that would be trained. Landscape: SNAS on all of
-NAS-Bench-201 by accuracy after 12 epochs, whose loss is an error rate and not a cross-entropy.
+Fall: of the way from the cost that is derived without a penalty to that of the cheapest architecture, the
+share that was gone with it, the mean over searches. "dearest" divides the cost by that of the dearest
+architecture, with 0.01, 0.05, 0.2 nats; "spread" by its standard deviation, with the numbers of `STRENGTHS`.
+
+- Networks: SNAS on the digits, small supernets, the multiply-adds of the network that would be trained.
+- NAS-Bench-201, all results: searched by accuracy after 12 epochs; the loss is an error rate.
+- Planted: every choice counts by itself, and dearer candidates are better on the whole. Losses of random
+  architectures have the deviation 0.05, however many choices there are, and half of the mean cost is fixed.
 
     python benchmarks/cost_strengths.py [--seeds 3] [--epochs 12] [--numbers 0.01 0.1]
 """
@@ -12,19 +15,28 @@ NAS-Bench-201 by accuracy after 12 epochs, whose loss is an error rate and not a
 from __future__ import annotations
 
 import argparse
+import functools
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from record import record
+from torch import Tensor
 
+from archgrad.costs.cost_table import CostTable
 from archgrad.lab.contenders import line_up
 from archgrad.lab.convergence import beginnings
 from archgrad.landscapes.cost import LandscapeCost, nasbench201_cost
+from archgrad.landscapes.landscape import Landscape
 from archgrad.landscapes.nasbench201 import landscape
+from archgrad.landscapes.separable import summing_cores
 from archgrad.landscapes.task import LandscapeTask
+from archgrad.landscapes.tensor_train import TensorTrain
 from archgrad.method_parts import architecture_optimizer, search_plan
 from archgrad.parts import Parts, load_data
 from archgrad.penalties.linear import Linear
@@ -46,6 +58,8 @@ SPACES: dict[str, dict[str, Any]] = {
         "head": 64,
     },
 }
+PLANTED = 5
+"""Landscapes of each number of choices."""
 OF_THE_DEAREST = {"mild": 0.01, "moderate": 0.05, "aggressive": 0.2}
 
 
@@ -56,9 +70,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=300, help="on the landscape")
     parser.add_argument("--landscape-seeds", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=3, help="searches on the digits at once")
     parser.add_argument("--numbers", type=float, nargs="*", help="print these instead, keep nothing")
     given = parser.parse_args()
-    rows = [on_digits(space, given) for space in given.spaces] + [on_the_landscape(given)]
+    with ProcessPoolExecutor(given.jobs) as pool:
+        rows = list(pool.map(functools.partial(on_digits, given=given), given.spaces))
+    cost = nasbench201_cost("flops_cifar10")
+    rows.append(on_landscapes("NAS-Bench-201, all results", [(landscape(), cost)], given))
+    for choices in (6, 24):
+        several = [planted(choices, seed) for seed in range(PLANTED)]
+        rows.append(on_landscapes(f"planted, {choices} choices", several, given))
     if given.numbers is None:
         record("cost_strengths", {**vars(given), "strengths": STRENGTHS, "rows": rows})
 
@@ -96,42 +117,61 @@ def on_digits(space: str, given: argparse.Namespace) -> dict[str, Any]:
 
     macs: dict[str, list[float]] = {}
     accuracy: dict[str, list[float]] = {}
-    named: dict[str, float] = {}
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             first = searched(seed, 0.0, Path(folder) / "none")
             config = read_config(first)
             table = Parts.of(config, load_data(config)).cost_table
-            (mean, deviation), bounds = table.moments(), table.bounds()
-            named = {"none": 0.0, **strengths(deviation, bounds[1], given.numbers)}
+            deviation, dearest = table.moments()[1], table.bounds()[1]
+            named = {"none": 0.0, **strengths(deviation, dearest, given.numbers)}
             for label, strength in named.items():
                 run = first if label == "none" else searched(seed, strength, Path(folder) / label)
-                macs.setdefault(label, []).append(derive_run(run.folder).macs)
+                macs.setdefault(label, []).append(float(derive_run(run.folder).macs or 0))
                 accuracy.setdefault(label, []).append(run.read_lines("metrics.jsonl")[-1]["valid_accuracy"])
-    return shown(space, mean, deviation, bounds, named, macs, accuracy, time.perf_counter() - began)
+                print(f"{space} {seed} {label}: {macs[label][-1]:.4g}", flush=True)
+    return shown(space, [summed(table, named, macs, accuracy)], time.perf_counter() - began)
 
 
-def on_the_landscape(given: argparse.Namespace) -> dict[str, Any]:
-    """The row of NAS-Bench-201's true results."""
-    began, cost, truth = time.perf_counter(), nasbench201_cost("flops_cifar10"), landscape()
-    (mean, deviation), bounds = cost.moments(), cost.bounds()
-    named = {"none": 0.0, **strengths(deviation, bounds[1], given.numbers)}
-    macs, accuracy = {}, {}
-    for label, strength in named.items():
-        index = ended(truth, cost, strength, given.steps, given.landscape_seeds)
-        macs[label] = cost.values(index).tolist()
-        accuracy[label] = (1 - truth.truth.values(index)).tolist()
-    seconds = time.perf_counter() - began
-    return shown("nasbench201 landscape", mean, deviation, bounds, named, macs, accuracy, seconds)
+def planted(choices: int, seed: int) -> tuple[Landscape, CostTable]:
+    """Losses Σ u[e, a_e] of deviation 0.05, costs Σ c[e, a_e]; in a choice u falls with c, and by chance."""
+    generator = Streams(seed).generator("planted costs")
+    costs, chance = torch.rand(2, choices, 5, generator=generator, dtype=torch.float64)
+    losses = 1 - costs + 0.5 * chance
+    losses *= 0.05 / losses.var(dim=-1, correction=0).sum().sqrt()
+    losses -= losses.amin(dim=-1, keepdim=True)
+    searched = TensorTrain(
+        summing_cores(losses), losses.argmin(dim=-1).tolist(), worst=float(losses.amax(dim=-1).sum())
+    )
+    return searched, CostTable("macs", "", float(costs.mean(dim=-1).sum()), searched.groups, (costs,))
 
 
-def ended(truth: Any, cost: LandscapeCost, strength: float, steps: int, searches: int) -> torch.Tensor:
+def on_landscapes(
+    place: str, places: Sequence[tuple[Landscape, LandscapeCost | CostTable]], given: argparse.Namespace
+) -> dict[str, Any]:
+    """The mean row of many searches on each landscape; accuracy: 1 − the true loss of what they end with."""
+    began, rows = time.perf_counter(), []
+    for searched, cost in places:
+        (_, deviation), bounds = cost.moments(), cost.bounds()
+        named = {"none": 0.0, **strengths(deviation, bounds[1], given.numbers)}
+        (group,) = searched.groups
+        macs: dict[str, list[float]] = {}
+        accuracy: dict[str, list[float]] = {}
+        for label, strength in named.items():
+            penalty = Linear(cost, strength) if strength else None
+            index = ended(searched, penalty, given.steps, given.landscape_seeds // len(places))
+            chosen = torch.nn.functional.one_hot(index, len(group.candidates)).double()
+            macs[label] = cost.expected([chosen]).tolist()
+            accuracy[label] = (1 - searched.truth.values(index)).tolist()
+        rows.append(summed(cost, named, macs, accuracy))
+    return shown(place, rows, time.perf_counter() - began)
+
+
+def ended(searched: Landscape, penalty: Linear | None, steps: int, searches: int) -> Tensor:
     """The architectures [S, E] that S searches end with."""
     (contender,) = line_up(methods=["snas"], steps=steps).contenders
     config, streams = contender.config, Streams(0)
-    plan = search_plan(config, truth.groups, searches=searches)
-    penalty = Linear(cost, strength) if strength else None
-    task = LandscapeTask(truth, searches, "all", 1, 0.0, streams, plan.policy.gates, penalty)
+    plan = search_plan(config, searched.groups, searches=searches)
+    task = LandscapeTask(searched, searches, "all", 1, 0.0, streams, plan.policy.gates, penalty)
     theta = beginnings(plan.policy, config.architecture, searches, streams)
     state = SearchState(theta, None, architecture_optimizer(theta, config.architecture))
     for _ in search(task, state, plan, streams):
@@ -140,37 +180,42 @@ def ended(truth: Any, cost: LandscapeCost, strength: float, steps: int, searches
     return p.argmax(dim=-1)
 
 
-def shown(
-    place: str,
-    mean: float,
-    deviation: float,
-    bounds: tuple[float, float],
+def summed(
+    cost: LandscapeCost | CostTable,
     named: dict[str, float],
     macs: dict[str, list[float]],
     accuracy: dict[str, list[float]],
-    seconds: float,
 ) -> dict[str, Any]:
-    """A row, printed."""
-    middle = {label: sum(values) / len(values) for label, values in macs.items()}
-    row = {
-        "place": place,
+    """What is kept of the searches in one place, by label."""
+    (mean, deviation), (cheapest, dearest) = cost.moments(), cost.bounds()
+    middle = {label: statistics.fmean(values) for label, values in macs.items()}
+    way = middle["none"] - cheapest
+    return {
         "mean": mean,
         "deviation": deviation,
-        "cheapest": bounds[0],
-        "dearest": bounds[1],
+        "cheapest": cheapest,
+        "dearest": dearest,
         "searches": len(macs["none"]),
         "strength": named,
-        "searched_macs": macs,
         "macs": middle,
-        "fall": {label: (middle["none"] - value) / deviation for label, value in middle.items()},
-        "accuracy": {label: sum(values) / len(values) for label, values in accuracy.items()},
-        "seconds": seconds,
+        "fall": {label: (middle["none"] - value) / way for label, value in middle.items()},
+        "accuracy": {label: statistics.fmean(values) for label, values in accuracy.items()},
     }
-    print(f"{place}: mean {mean:.4g}, deviation {deviation:.4g}, {seconds:.0f} s")
-    for label, value in middle.items():
+
+
+def shown(place: str, rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The row of a place, the mean over its landscapes where there are several; printed."""
+    row: dict[str, Any] = {"place": place, "landscapes": len(rows), "seconds": seconds}
+    for key, first in rows[0].items():
+        if isinstance(first, dict):
+            row[key] = {label: statistics.fmean(one[key][label] for one in rows) for label in first}
+        else:
+            row[key] = statistics.fmean(one[key] for one in rows)
+    print(f"{place}: mean {row['mean']:.4g}, deviation {row['deviation']:.4g}, {seconds:.0f} s")
+    for label, fall in row["fall"].items():
         print(
-            f"  {label:<20} {named[label]:8.4f} nats a deviation: {value:11.4g} multiply-adds, fall "
-            f"{row['fall'][label]:6.2f}, accuracy {row['accuracy'][label]:.3f}",
+            f"  {label:<20} {row['strength'][label]:8.4f} nats a deviation: {row['macs'][label]:11.4g}, "
+            f"fall {fall:6.1%}, accuracy {row['accuracy'][label]:.3f}",
             flush=True,
         )
     return row
