@@ -68,6 +68,10 @@ def run_on_landscape(
                 except (WorkError, UserError) as error:
                     failed = [RunRow(arm.name, s, "failed", str(error)) for s in plan.all_seeds]
                     kept = failed, None
+                except Exception as error:  # a part of the user's own may raise anything
+                    message = f"{type(error).__name__}: {error}"
+                    failed = [RunRow(arm.name, s, "failed", message) for s in plan.all_seeds]
+                    kept = failed, None
                 else:
                     _write(file, key, kept)
             found[arm.name] = kept

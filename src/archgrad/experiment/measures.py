@@ -149,13 +149,17 @@ def read_run(folder: Path | str, arm: str, seed: int | None = None, threshold: f
     )
 
 
-def read_curves(lines: Sequence[Mapping[str, Any]]) -> RunCurves:
-    """The curves of the lines of a ``metrics.jsonl``, by the diagnostics of these names."""
+def read_curves(lines: Sequence[Mapping[str, Any]], learns: bool = True) -> RunCurves:
+    """The curves of the lines of a ``metrics.jsonl``, by the diagnostics of these names.
+
+    learns: whether there are logits that are trained, of which entropy and stability say something.
+    """
     entropy, stability = RECORDS["entropy"], RECORDS["stability"]
+    nothing: list[float | None] = [None] * len(lines)
     return RunCurves(
         [line["epoch"] + 1 for line in lines],
-        [entropy(line).get("relative") for line in lines],
-        [None, *(stability(b, [a]).get("same_last") for a, b in pairwise(lines))],
+        [entropy(line).get("relative") for line in lines] if learns else nothing,
+        [None, *(stability(b, [a]).get("same_last") for a, b in pairwise(lines))] if learns else nothing,
         [line["valid_accuracy"] for line in lines],
     )
 

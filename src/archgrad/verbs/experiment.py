@@ -18,12 +18,13 @@ from archgrad.experiment.landscape import run_on_landscape
 from archgrad.experiment.measures import RunCurves, RunRow, read_curves, read_run
 from archgrad.experiment.plan import Plan
 from archgrad.experiment.points import Curves, curves_of_runs
-from archgrad.experiment.runner import run_all, shares
+from archgrad.experiment.runner import LOG, run_all, shares
 from archgrad.parts import differences
 from archgrad.progress import Progress, Silent
 from archgrad.runs import Run, environment, finite
 
 DOCUMENT = "experiment.json"
+_OURS = {"runs", "arms", LOG, "runs.csv", "comparison.csv", "ranks.svg", "experiment.html"}
 
 
 def experiment_run(
@@ -88,8 +89,10 @@ def _collected(plan: Plan, work: Work, failed: Mapping[str, str]) -> dict[str, A
         message = failed.get(f"{arm}, seed {seed}")
         if message is None and job.done:
             try:
-                rows[arm].append(read_run(job.folder, arm, seed, plan.entropy))
-                curves[arm].append(read_curves(Run(job.folder).read_lines("metrics.jsonl")))
+                row = read_run(job.folder, arm, seed, plan.entropy)
+                lines = Run(job.folder).read_lines("metrics.jsonl")
+                curves[arm].append(read_curves(lines, learns=row.entropy is not None))
+                rows[arm].append(row)
                 continue
             except UserError as error:
                 message = str(error)
@@ -141,8 +144,7 @@ def _check_folder(folder: Path, plan: Plan) -> None:
         raise UserError(f"{folder} is a file; give a folder for the experiment with --out")
     file = folder / DOCUMENT
     if not file.exists():
-        ours = {"runs", "arms", "workers.log"}
-        if folder.is_dir() and not {path.name for path in folder.iterdir()} <= ours:
+        if folder.is_dir() and not {path.name for path in folder.iterdir()} <= _OURS:
             raise UserError(f"{folder} holds something else than an experiment; give another --out")
         return
     before = read_experiment(folder)["plan"]
