@@ -286,7 +286,7 @@ def test_notes_say_what_is_not_equal(tmp_path):
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path):
     for changes, message in (
         ({"space": {"name": "nasbench201", "chanels": 3}}, "chanels"),
-        ({"data": {"name": "digits", "test": 0.9999}}, "test"),
+        ({"data": {"name": "digits", "split_file": "nowhere.json"}}, "nowhere"),
         ({"search": {"epochs": 3, "warmup_epochs": 3}}, "warmup"),
     ):
         with pytest.raises(UserError, match=message):

@@ -11,11 +11,13 @@ from archgrad.atomic import write_text
 from archgrad.config import Config
 from archgrad.config_layers import merge
 from archgrad.config_problems import check
+from archgrad.datasets.splits import split
 from archgrad.datasets.text import TextData
 from archgrad.errors import UserError
 from archgrad.experiment.network import Job
 from archgrad.experiment.plan import CONTROL, Arm, Plan, network_arms, that_it_reads
 from archgrad.parts import data_size, differences, load_any_data, torch_device
+from archgrad.randomness import Streams
 from archgrad.settings import resolve
 
 _ARM_FILE = "arm.json"
@@ -57,6 +59,9 @@ def work_of(plan: Plan, folder: Path) -> Work:
         config = check(arm.settings)
         found = resolve(arm.settings, data_size(data, config))
         resolved[arm.name] = found.config
+        part = found.config.data
+        file = Path(part.split_file) if part.split_file else None
+        split(data, Streams(plan.seed), part.validation, part.test, file)  # raises where it cannot be
     length = max(config.search.epochs for config in resolved.values())
     if plan.control:
         control = _control(plan, length)
