@@ -81,11 +81,11 @@ return [...document.querySelectorAll('.plot')].map((plot) => {
 """
 
 RUNS = {
-    "darts": ({}, 14, 2),
-    "nasbench201": ({"space": "nasbench201", "lead": -0.01, "cost": False}, 12, 1),
-    "own": ({"space": "own", "epochs": 12, "planned": 12}, 13, 1),
-    "unfinished": ({"epochs": 7, "derived": False}, 10, 2),
-    "one epoch": ({"epochs": 1, "derived": False}, 10, 2),
+    "darts": ({}, 20, 4),  # cells: at the top, and with the slider
+    "nasbench201": ({"space": "nasbench201", "lead": -0.01, "cost": False}, 18, 2),
+    "own": ({"space": "own", "epochs": 12, "planned": 12}, 19, 2),
+    "unfinished": ({"epochs": 7, "derived": False}, 16, 4),
+    "one epoch": ({"epochs": 1, "derived": False}, 15, 2),
     "no epoch": ({"epochs": 0, "derived": False}, 0, 0),
 }
 
@@ -121,7 +121,7 @@ def test_a_figure_can_be_taken_to_another_choice(browser, make_run):
     for value in ("cell/1<-0", "cell/3<-2"):
         browser.execute_script(
             "const c = document.getElementById('choice'); c.value = arguments[0];"
-            "c.dispatchEvent(new Event('change'))", value,
+            "c.dispatchEvent(new Event('change', {bubbles: true}))", value,
         )  # fmt: skip
         chosen, row = browser.execute_script(read)
         assert chosen == value
@@ -193,4 +193,46 @@ def test_text_of_files_does_not_run(browser, make_run):
     assert browser.execute_script("return window.attacked") is None
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
     assert "window.attacked=1" in browser.find_element("tag name", "body").text
+    assert browser.get_log("browser") == []
+
+
+def test_the_slider_writes_every_epoch_into_the_cells(browser, make_run):
+    folder = make_run(space="nasbench201", epochs=6, derived=False)
+    _open(browser, write_report(folder))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for epoch in (0, 3, 5):
+        label, width = browser.execute_script(
+            "const slider = document.getElementById('frame'); slider.value = arguments[0];"
+            "slider.dispatchEvent(new Event('input', {bubbles: true}));"
+            "const [arc, label] = document.querySelectorAll('#moving [data-choice=\"cell/2<-0\"]');"
+            "return [label.textContent, getComputedStyle(arc.querySelector('.edge')).strokeWidth]", epoch,
+        )  # fmt: skip
+        candidate, p = (
+            rows[epoch]["architecture"]["cell/2<-0"],
+            max(rows[epoch]["probabilities"]["cell/2<-0"]),
+        )
+        assert label == f"{candidate}{p:.2f}"
+        assert float(width[:-2]) == pytest.approx(1.4 + 5 * p, abs=0.01)
+        assert browser.execute_script("return document.getElementById('frame-epoch').textContent") == str(
+            epoch
+        )
+    assert browser.get_log("browser") == []
+
+
+def test_playing_goes_through_the_epochs_and_ends(browser, make_run):
+    _open(browser, write_report(make_run(space="nasbench201", epochs=3, derived=False)))
+    browser.execute_script("document.getElementById('play').click()")
+    assert browser.execute_script("return document.getElementById('frame-epoch').textContent") == "0"
+    _wait(browser, "return document.getElementById('frame-epoch').textContent === '2'")
+    _wait(browser, "return document.getElementById('play').textContent === 'play'")
+
+
+def test_a_small_picture_chooses_what_is_shown_large(browser, make_run):
+    _open(browser, write_report(make_run(space="nasbench201", epochs=4, derived=False)))
+    browser.execute_script("document.querySelector('[data-pick=\"cell/3<-1\"]').click()")
+    chosen, row, curves = browser.execute_script(
+        "return [document.getElementById('choice').value, document.getElementById('detail').data[0].y[0],"
+        "document.querySelector('[data-figure=trajectory]').data.length]"
+    )
+    assert (chosen, row, curves) == ("cell/3<-1", "cell/3&lt;-1 · none", 5)
     assert browser.get_log("browser") == []

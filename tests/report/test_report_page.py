@@ -8,6 +8,7 @@ from html import unescape
 import pytest
 
 from archgrad.errors import MissingExtra
+from archgrad.report import page
 from archgrad.report.page import write_report
 
 MEGABYTE = 1e6
@@ -89,7 +90,8 @@ def test_names_from_files_are_text(make_run):
     assert "<img" not in html
     # Plotly reads tags in the texts of its figures.
     content = _figures(html)
-    assert "<img" not in json.dumps([*content["figures"].values(), *content["details"].values()])
+    drawn = [[*content[kind].values()] for kind in ("figures", "details", "trajectories")]
+    assert "<img" not in json.dumps(drawn)
 
 
 def test_figures_are_valid_for_plotly_and_hold_the_data(make_run):
@@ -98,10 +100,12 @@ def test_figures_are_valid_for_plotly_and_hold_the_data(make_run):
     content = _figures(write_report(make_run()).read_text())
     assert set(content["figures"]) == {
         "loss", "accuracy", "entropy", "tau", "cost", "gradient", "probabilities-0", "probabilities-1",
-        "stability", "control-accuracy", "control-parameters", "training-loss", "training-accuracy",
+        "diagnostic-margin", "diagnostic-settled", "diagnostic-operations", "entropy-by-choice",
+        "margin-by-choice", "stability", "control-accuracy", "control-parameters",
+        "training-loss", "training-accuracy",
     }  # fmt: skip
-    assert len(content["details"]) == 28
-    for figure in (*content["figures"].values(), *content["details"].values()):
+    assert len(content["details"]) == len(content["trajectories"]) == 28
+    for figure in (f for kind in ("figures", "details", "trajectories") for f in content[kind].values()):
         go.Figure(figure)  # raises on a property or value that plotly does not know
         assert sum(len(trace["x"]) for trace in figure["data"]) > 0
     for index in (0, 1):
@@ -144,13 +148,15 @@ def test_an_unfinished_run_says_so_and_what_to_type(make_run):
     assert "Search running or interrupted: 7 of 50 epochs" in html
     assert f"<code>archgrad derive {folder}</code>" in html
     assert f"<code>archgrad train {folder}" in html
-    assert html.count('<svg class="cell"') == 2  # the strongest candidates so far are drawn
+    assert html.count('<svg class="cell"') == 4  # the strongest candidates so far, and epoch by epoch
 
 
 def test_a_run_without_any_epoch_has_a_page(make_run):
     html = write_report(make_run(epochs=0, derived=False)).read_text()
     assert "No epoch has been recorded yet" in html
-    assert _figures(html) == {"figures": {}, "details": {}}
+    content = _figures(html)
+    assert content["figures"] == content["details"] == content["trajectories"] == {}
+    assert content["frames"]["epochs"] == []
 
 
 def test_warnings_of_reading_are_on_the_page(make_run):
@@ -187,6 +193,7 @@ def test_not_finite_numbers_do_not_reach_the_script(make_run):
 def test_a_missing_library_is_named(make_run, monkeypatch, library):
     folder = make_run(epochs=1, derived=False)
     real = builtins.__import__
+    page._parts.cache_clear()
 
     def absent(name, *args, **kwargs):
         if name.split(".")[0] == library:

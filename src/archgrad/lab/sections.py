@@ -24,7 +24,7 @@ from archgrad.lab.findings import (
     split_schedule,
 )
 from archgrad.lab.reproduce import command
-from archgrad.report.sections import Panel
+from archgrad.report.figures import Panel
 
 _CURVES = {
     "regret": ("Regret", "of the strongest architecture; mean over the seeds and its 95 % interval"),

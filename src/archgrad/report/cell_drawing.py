@@ -124,6 +124,7 @@ def cell_svg(
     colours: Mapping[str, str] | None = None,
     title: str = "cell",
     joined: Sequence[int] | None = None,
+    moving: Sequence[str] = (),
 ) -> str:
     """One cell as an SVG element; edges whose candidate is ``none`` are left out.
 
@@ -137,6 +138,8 @@ def cell_svg(
         colours: CSS colour by candidate.
         title: for screen readers.
         joined: the nodes that the output concatenates or averages, where those are not all.
+        moving: candidates that a script may put in place of those given: every edge is drawn, `none`
+            included, with room for the longest, and its parts carry its name as ``data-choice``.
     """
     last = max((edge.node for edge in edges), default=0)
     inputs = min((edge.node for edge in edges), default=1)
@@ -144,9 +147,12 @@ def cell_svg(
     members = list(joined or (range(inputs, last + 1) if inputs > 1 or recurrent else ()))
     concatenated = bool(members)
     weight = dict(probabilities or {})
-    drawn = sorted((e for e, candidate in edges.items() if candidate != "none"), key=lambda e: e[1:])
+    drawn = sorted(
+        (e for e, candidate in edges.items() if moving or candidate != "none"), key=lambda e: e[1:]
+    )
     twins = max([1, *(e.parallel for e in drawn)])
     widest = max([90.0, *(_label_width(edges[e], weight.get(e)) for e in drawn)])
+    widest = max([widest, *(_label_width(candidate, 0.0) for candidate in moving)])
     columns = last + 1 + concatenated
     spacing = max(widest + 10, min(210.0, 840 / max(1, columns - 1)))
 
@@ -180,9 +186,11 @@ def cell_svg(
         colour = (colours or {}).get(candidate, _MUTED)
         stroke = 2.2 if probability is None else 1.4 + 5.0 * min(1.0, max(0.0, probability))
         style = f"fill:none;stroke:{colour};stroke-width:{stroke:.2f}"
-        lines.append(f'<path class="edge" d="{arc.path()}" style="{style}"/>')
-        lines.append(_arrow_head(arc, colour, 5.5 + stroke / 2))
-        labels.append(_label(arc.middle(), candidate, probability, colour))
+        line = f'<path class="edge" d="{arc.path()}" style="{style}"/>'
+        line += _arrow_head(arc, colour, 5.5 + stroke / 2)
+        label = _label(arc.middle(), candidate, probability, colour)
+        lines.append(_named(line, str(edge)) if moving else line)
+        labels.append(_named(label, str(edge)) if moving else label)
 
     captions = _captions(inputs, last, concatenated)
     reached = set(range(inputs))
@@ -202,6 +210,7 @@ def choices_svg(
     choices: Sequence[tuple[str, str, float | None]],
     colours: Mapping[str, str] | None = None,
     title: str = "choices",
+    moving: Sequence[str] = (),
 ) -> str:
     """Choices that are no edges, as a chain from top to bottom: name, chosen candidate, probability bar.
 
@@ -209,10 +218,12 @@ def choices_svg(
         choices: (choice, candidate, its probability in [0, 1] or None), in order.
         colours: CSS colour by candidate.
         title: for screen readers.
+        moving: as for `cell_svg`.
     """
     row, bar = 38.0, 150.0
     left = 24 + _CHARACTER * max([6, *(len(name) for name, _, _ in choices)])
-    box = max([90.0, *(_label_width(candidate, None) for _, candidate, _ in choices)])
+    shown = (*moving, *(candidate for _, candidate, _ in choices))
+    box = max([90.0, *(_label_width(candidate, None) for candidate in shown)])
     middle = left + 30 + box / 2
     parts = []
     if len(choices) > 1:
@@ -226,16 +237,21 @@ def choices_svg(
             f'<text x="{left:.1f}" y="{y + 4:.1f}" text-anchor="end" '
             f'style="fill:{_INK};font-size:12.5px">{escape(name)}</text>'
         )
-        parts.append(_label(_Point(middle, y), candidate, None, colour))
+        label = _label(_Point(middle, y), candidate, None, colour)
         if probability is not None:
             x, filled = middle + box / 2 + 22, bar * min(1.0, max(0.0, probability))
             for length, fill in ((bar, _LINE), (filled, colour)):
-                parts.append(
+                label += (
                     f'<rect x="{x:.1f}" y="{y - 4:.1f}" width="{length:.1f}" height="8" rx="4" '
                     f'style="fill:{fill}"/>'
                 )
-            parts.append(_text(x + bar + 24, y + 4, f"{probability:.2f}", _MUTED, 11.5))
+            label += _text(x + bar + 24, y + 4, f"{probability:.2f}", _MUTED, 11.5)
+        parts.append(_named(label, name) if moving else label)
     return _svg(middle + box / 2 + bar + 80, row * max(1, len(choices)), title, parts)
+
+
+def _named(parts: str, choice: str) -> str:
+    return f'<g data-choice="{escape(choice)}">{parts}</g>'
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:

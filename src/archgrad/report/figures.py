@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from archgrad.report.points import EntropyPoints, Series
 
 Figure = dict[str, Any]
 SERIES = ("var(--series-1)", "var(--series-2)")
+_DASHES = ("solid", "dot", "dash")  # of the first two curves, the next two, …
 _MAX_MARKED = 30  # curves with fewer points also show markers
+
+
+class Panel(NamedTuple):
+    """A figure of the page; without a figure, `missing` says why."""
+
+    key: str
+    title: str
+    note: str
+    figure: Figure | None
+    missing: str = ""
 
 
 def plain(text: str) -> str:
@@ -56,7 +67,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
 def epoch_axis(epochs: Sequence[int], **more: Any) -> dict[str, Any]:
     """The axis of epochs, which are whole numbers."""
     # Plotly would put half epochs under short runs.
-    ticks = {"dtick": 1} if len(epochs) <= 10 else {"nticks": 8}
+    ticks = {"dtick": 1} if not epochs or max(epochs) - min(epochs) < 10 else {"nticks": 8}
     # A fixed margin: an automatic one leaves room twice, for the ticks and for the title.
     return axis("epoch", showgrid=False, automargin=False, **ticks, **more)
 
@@ -95,7 +106,12 @@ def curves(
         values.update(type="log", tickformat="~g", dtick=1)
     many = len(series) > 1
     return {
-        "data": [_scatter(s, SERIES[i % len(SERIES)], f"%{{y:{form}}}") for i, s in enumerate(series)],
+        "data": [
+            _scatter(
+                s, SERIES[i % len(SERIES)], f"%{{y:{form}}}", dash=_DASHES[i // len(SERIES) % len(_DASHES)]
+            )
+            for i, s in enumerate(series)
+        ],
         "layout": layout(
             height,
             xaxis=epoch_axis(sorted({e for s in series for e in s.epochs})),

@@ -8,12 +8,14 @@ from archgrad.architecture import Edge
 from archgrad.report.figures import Figure, axis, epoch_axis, layout, plain
 from archgrad.report.points import ProbabilityRow, StabilityPoints
 
-_COLOUR_BAR = {
+COLOUR_BAR = {
     "title": {"text": "probability", "font": {"size": 11, "color": "var(--muted)"}, "side": "right"},
     "thickness": 9,
     "outlinewidth": 0,
     "tickfont": {"size": 11, "color": "var(--muted)"},
 }
+SCALE = [[i / 4, f"var(--scale-{i})"] for i in range(5)]
+"""Of numbers from 0 to the top."""
 
 
 def probability_figure(
@@ -59,9 +61,9 @@ def probability_figure(
                 "z": table,
                 "zmin": 0,
                 "zmax": largest,
-                "colorscale": [[i / 4, f"var(--scale-{i})"] for i in range(5)],
+                "colorscale": SCALE,
                 "showscale": detailed,
-                "colorbar": _COLOUR_BAR,
+                "colorbar": COLOUR_BAR,
                 "hoverongaps": False,
                 "hovertemplate": "%{y}<br>epoch %{x}: %{z:.3f}<extra></extra>",
             },

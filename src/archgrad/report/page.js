@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  const content = JSON.parse(document.getElementById("figures").textContent);
+  let content = JSON.parse(document.getElementById("figures").textContent);
   const config = {
     displaylogo: false,
     responsive: true,
@@ -38,8 +38,14 @@
     };
   };
 
+  // Figures of one choice follow the selector; the others are named.
+  const figureOf = (element) => {
+    if (!("ofChoice" in element.dataset)) return content.figures[element.dataset.figure];
+    return (element.id === "detail" ? content.details : content.trajectories)[document.getElementById("choice").value];
+  };
+
   const draw = (element) => {
-    const figure = element.id === "detail" ? content.details[element.dataset.choice] : content.figures[element.dataset.figure];
+    const figure = figureOf(element);
     const axis = document.querySelector(`select[data-axis="${element.dataset.figure}"]`);
     const shown = {
       data: figure.data.map(emphasise),
@@ -48,21 +54,98 @@
     const { data, layout } = resolve(shown, getComputedStyle(document.documentElement));
     return Plotly.react(element, data, { ...layout, width: element.clientWidth }, config);
   };
-  const plots = [...document.querySelectorAll(".plot")];
-  const drawAll = () => plots.forEach(draw);
+  const plots = () => [...document.querySelectorAll(".plot")];
+  const drawAll = () => plots().forEach(draw);
   drawAll();
 
-  const choice = document.getElementById("choice");
-  if (choice) {
-    choice.addEventListener("change", () => {
-      const detail = document.getElementById("detail");
-      detail.dataset.choice = choice.value;
-      draw(detail);
+  // One choice: by the selector, or by its small picture.
+  const pick = (name) => {
+    const choice = document.getElementById("choice");
+    if (name !== undefined) choice.value = name;
+    document.querySelectorAll("[data-of-choice]").forEach(draw);
+    document.querySelectorAll("[data-pick]").forEach((button) => button.setAttribute("aria-current", button.dataset.pick === choice.value));
+  };
+  document.addEventListener("change", (event) => event.target.id === "choice" && pick());
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-pick]");
+    if (!button) return;
+    pick(button.dataset.pick);
+    document.getElementById("choice").scrollIntoView({ block: "center" });
+  });
+  if (document.getElementById("choice")) pick();
+
+  // The cells as they were in the epoch of the slider. Widths are those that cell_drawing.py writes.
+  let following = true; // the newest epoch
+  const showFrame = () => {
+    const slider = document.getElementById("frame");
+    if (!slider) return;
+    const { epochs, names, choices } = content.frames;
+    if (following) slider.value = epochs.length - 1;
+    const at = Number(slider.value);
+    document.getElementById("frame-epoch").textContent = epochs[at];
+    document.querySelectorAll("#moving [data-choice]").forEach((part) => {
+      const [shown, values, kept] = choices[part.dataset.choice];
+      const colour = `var(--candidate-${shown[at]})`;
+      const value = values[at];
+      part.classList.toggle("pale", !kept[at]);
+      const arc = part.querySelector(".edge");
+      if (arc) {
+        arc.style.stroke = colour;
+        arc.style.strokeWidth = value === null ? 2.2 : 1.4 + 5 * Math.min(1, value);
+        part.querySelector("polygon").style.fill = colour;
+        return;
+      }
+      const [box, track, bar] = part.querySelectorAll("rect");
+      const [label, beside] = part.querySelectorAll("text");
+      const number = beside || label.querySelector("tspan");
+      const name = names[shown[at]];
+      const middle = box.x.baseVal.value + box.width.baseVal.value / 2;
+      const width = 6.7 * (name.length + (number && !beside ? 5 : 0)) + 18;
+      box.setAttribute("x", middle - width / 2);
+      box.setAttribute("width", width);
+      box.style.stroke = colour;
+      label.firstChild.data = name;
+      if (number) number.textContent = value === null ? "" : value.toFixed(2);
+      if (bar) {
+        bar.setAttribute("width", track.width.baseVal.value * Math.min(1, value ?? 0));
+        bar.style.fill = colour;
+      }
     });
-  }
+  };
+  let playing = 0;
+  const stop = () => {
+    clearInterval(playing);
+    playing = 0;
+    const button = document.getElementById("play");
+    button.setAttribute("aria-pressed", "false");
+    button.textContent = "play";
+  };
+  const moveTo = (at) => {
+    const slider = document.getElementById("frame");
+    slider.value = at;
+    following = Number(slider.value) === content.frames.epochs.length - 1;
+    showFrame();
+  };
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "frame") return;
+    if (playing) stop();
+    moveTo(event.target.value);
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.id !== "play") return;
+    if (playing) return stop();
+    event.target.setAttribute("aria-pressed", "true");
+    event.target.textContent = "pause";
+    if (following) moveTo(0);
+    playing = setInterval(() => {
+      moveTo(Number(document.getElementById("frame").value) + 1);
+      if (following) stop();
+    }, Math.max(80, 6000 / content.frames.epochs.length));
+  });
+  showFrame();
 
   const redraw = (group) =>
-    plots.forEach((plot) => {
+    plots().forEach((plot) => {
       const figure = content.figures[plot.dataset.figure];
       if (figure && figure.data.some((trace) => typeof trace.meta === "string" && trace.meta.split(":")[0] === group)) draw(plot);
     });
@@ -83,6 +166,20 @@
     pending = requestAnimationFrame(drawAll);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+
+  // A page that is watched gets new numbers, and only figures that changed are drawn again.
+  const text = (element) => JSON.stringify(figureOf(element));
+  document.addEventListener("archgrad:content", (event) => {
+    const before = new Map(plots().filter((plot) => plot.data).map((plot) => [plot, plot.drawn]));
+    content = event.detail;
+    plots().forEach((plot) => {
+      const now = text(plot);
+      if (before.get(plot) !== now) draw(plot);
+      plot.drawn = now;
+    });
+    if (document.getElementById("choice")) pick();
+    showFrame();
+  });
 
   // Paper is white and narrower than most windows.
   const closed = [];

@@ -8,25 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from archgrad.architecture import Edge
-from archgrad.report import figures, heat_maps, points, trained_figures
+from archgrad.report import convergence_panels, figures, heat_maps, points, trained_figures, trajectories
 from archgrad.report.budgets import budget_points
 from archgrad.report.cell_drawing import cell_svg, choices_svg
-from archgrad.report.figures import Figure
+from archgrad.report.convergence import convergence_points
+from archgrad.report.figures import Figure, Panel
+from archgrad.report.frames import LARGEST_CELL, Drawing, frame_drawings, frames_json, frames_of
 from archgrad.report.quantities import count, duration, percent
 from archgrad.report.reading import Decision, RunRecord
 from archgrad.report.verdict import relative_entropy, verdict
-
-_LARGEST_CELL = 16  # nodes; a larger cell is a list of choices rather than a drawing
-
-
-class Panel(NamedTuple):
-    """A figure of the page; without a figure, `missing` says why."""
-
-    key: str
-    title: str
-    note: str
-    figure: Figure | None
-    missing: str = ""
 
 
 class Tile(NamedTuple):
@@ -35,13 +25,6 @@ class Tile(NamedTuple):
     label: str
     value: str
     note: str
-
-
-class Drawing(NamedTuple):
-    """One cell as SVG, or the choices that belong to none."""
-
-    title: str
-    svg: str
 
 
 class DecisionRow(NamedTuple):
@@ -72,10 +55,15 @@ def page_content(run: RunRecord, colours: Mapping[str, str]) -> dict[str, Any]:
         strips = strips._replace(figure=heat_maps.stability_figure(stability, colours))
     overview, details, contested = _probabilities(run, colours, decisions)
     curves, comparison, training = [*_curves(run), *_budgets(run)], _comparison(controls), _training(run)
+    convergence = _convergence(run)
+    watching = [p for p in (convergence["alarms"],) if p is not None]
+    watching += [*convergence["records"], *convergence["probes"], *convergence["choices"]]
     drawn: dict[str, Figure] = {}
-    for panel in (*curves, *overview, strips, *comparison, *training):
+    for panel in (*curves, *watching, *overview, strips, *comparison, *training):
         if panel.figure is not None:
             drawn[panel.key] = panel.figure
+    probabilities = points.probability_points(run)
+    frames = frames_of(stability, probabilities, list(colours))
     return {
         "run": run,
         "subtitle": _subtitle(run),
@@ -84,8 +72,13 @@ def page_content(run: RunRecord, colours: Mapping[str, str]) -> dict[str, Any]:
         "drawings": _drawings(run, decisions, colours),
         "decisions": _decision_groups(run, decisions),
         "curves": curves,
+        "convergence": convergence,
+        "moving": frame_drawings(frames, colours) if frames.choices else [],
+        "frames": frames_json(frames),
+        "trajectories": details.trajectories,
+        "pictures": details.pictures,
         "overview": overview,
-        "details": details,
+        "details": details.figures,
         "contested": contested,
         "strips": strips,
         "stability": stability,
@@ -166,7 +159,7 @@ def _drawings(run: RunRecord, decisions: Sequence[Decision], colours: Mapping[st
     others: list[tuple[str, str, float | None]] = []
     for name, candidate in chosen.items():
         edge = Edge.parse(name)
-        if edge is not None and edge.source < edge.node <= _LARGEST_CELL:
+        if edge is not None and edge.source < edge.node <= LARGEST_CELL:
             cells.setdefault(edge.cell, {})[edge] = candidate
         else:
             others.append((name, candidate, likely.get(name) if by_winner.get(name) == candidate else None))
@@ -278,13 +271,35 @@ def _budgets(run: RunRecord) -> list[Panel]:
     return found
 
 
+def _convergence(run: RunRecord) -> dict[str, Any]:
+    """The panels of what diagnostics, alarms and rules said."""
+    found = convergence_points(run)
+    return {
+        "alarms": convergence_panels.alarm_panel(found, [e.epoch for e in run.epochs])
+        if run.epochs
+        else None,
+        "watched": found.watched,
+        "records": convergence_panels.record_panels(found),
+        "probes": convergence_panels.probe_panels(found),
+        "choices": convergence_panels.choice_panels(found),
+    }
+
+
+class _Details(NamedTuple):
+    """Of every choice: its heat map, its curves, and a small picture of these."""
+
+    figures: dict[str, Figure]
+    trajectories: dict[str, Figure]
+    pictures: list[trajectories.Picture]
+
+
 def _probabilities(
     run: RunRecord, colours: Mapping[str, str], decisions: Sequence[Decision]
-) -> tuple[list[Panel], dict[str, Figure], str]:
-    """One overview per cell, one detailed figure per choice, and the choice with the smallest margin."""
+) -> tuple[list[Panel], _Details, str]:
+    """One overview per cell, the details of each choice, and the choice with the smallest margin."""
     probabilities = points.probability_points(run)
     if not probabilities.rows:
-        return [], {}, ""
+        return [], _Details({}, {}, []), ""
     known = [v for row in probabilities.rows for v in row.values if v is not None]
     largest = min(1.0, math.ceil(10 * max(known, default=1.0)) / 10)
     by_choice = probabilities.choices()
@@ -300,15 +315,21 @@ def _probabilities(
         )
         for index, (cell, rows) in enumerate(cells.items())
     ]
+    epochs = probabilities.epochs
     details = {
         choice: heat_maps.probability_figure(
-            probabilities.epochs, rows, colours, largest, row_height=max(26, 150 / len(rows)), detailed=True
+            epochs, rows, colours, largest, row_height=max(26, 150 / len(rows)), detailed=True
         )
         for choice, rows in by_choice.items()
     }
+    curves = {
+        choice: trajectories.trajectory_figure(epochs, rows, colours, largest)
+        for choice, rows in by_choice.items()
+    }
+    pictures = trajectories.trajectory_pictures(by_choice, colours, largest)
     margins = {d.name: d.margin for d in decisions if d.margin is not None and d.name in details}
     contested = min(margins, key=lambda name: margins[name]) if margins else next(iter(details))
-    return overview, details, contested
+    return overview, _Details(details, curves, pictures), contested
 
 
 def _comparison(controls: points.ControlPoints) -> list[Panel]:

@@ -222,7 +222,8 @@ def _watched(run: RunRecord) -> list[Callout]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text[:1].upper() if text[:1].isascii() else text[:1]  # λ stays small
+    return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def verdict(run: RunRecord) -> Verdict:
