@@ -22,6 +22,7 @@ from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text, of_searc
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
 from archgrad.cli_sweep import sweep
+from archgrad.cli_watch import watch
 from archgrad.errors import Stopped, UserError, WorkError
 
 
@@ -221,6 +222,7 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     _result({"report": str(path)}, as_json, f"wrote {path}")
 
 
+main.add_command(watch)
 main.add_command(doctor)
 main.add_command(channels)
 main.add_command(count)
