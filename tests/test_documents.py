@@ -323,20 +323,34 @@ def exists(text: str, document: Path, run: Path, written: set[str]) -> bool:
     return any(fnmatch.fnmatch(p.name, pattern) for place in (SOURCE, run) for p in place.rglob("*"))
 
 
+# by `make setup`, `archgrad train --genotype`, lab, channels and sweep, by searches with stages, a selection
+# or stopping rules
+MADE = {
+    ".venv/",
+    "genotype.json",
+    "lab.json",
+    "lab.html",
+    "statistics.json",
+    "selection-<n>.json",
+    "selection-<n>.svg",
+    "selection-<n>.html",
+    "sweep.json",
+    "stages/",
+    "plan.json",
+    "kept.json",
+    "selection.jsonl",
+    "selection.json",
+    "logits/",
+    "stopped.json",
+    "actions.jsonl",
+    "given_up.jsonl",
+}
+
+
 @every_document
 def test_what_is_named_exists(document, sessions, tmp_path_factory):
     run = session(README, sessions, tmp_path_factory).folder / "runs" / "first"
-    made = {
-        ".venv/",
-        "genotype.json",
-        "lab.json",
-        "lab.html",
-        "statistics.json",
-        "selection-<n>.json",
-        "selection-<n>.svg",
-        "selection-<n>.html",
-    }  # by `make setup`, `archgrad train --genotype`, `archgrad lab` and `archgrad channels`
-    written = {block.file for block in blocks(document) if block.file} | made
+    written = {block.file for block in blocks(document) if block.file} | MADE
     wrong = []
     for text in spans(prose(document)):
         words = text.split()
