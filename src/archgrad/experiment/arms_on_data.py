@@ -62,12 +62,12 @@ def work_of(plan: Plan, folder: Path) -> Work:
         part = found.config.data
         file = Path(part.split_file) if part.split_file else None
         split(data, Streams(plan.seed), part.validation, part.test, file)  # raises where it cannot be
-    length = max(config.search.epochs for config in resolved.values())
+    lengths = {config.search.epochs * max(1, len(config.stages)) for config in resolved.values()}
+    length = max(lengths)
     if plan.control:
         control = _control(plan, length)
         resolved[CONTROL] = resolve(control.settings, data_size(data, check(control.settings))).config
         arms = [*arms, control]
-    lengths = {config.search.epochs for config in resolved.values()}
     if len(lengths) > 1:
         notes.append(
             f"the searches are of different length, {min(lengths)} to {max(lengths)} epochs; "

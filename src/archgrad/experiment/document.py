@@ -174,10 +174,10 @@ def _remarks(plan: Plan, sides: Sequence[Side], score: str | None, pairs: int) -
     """What whoever reads the tables has to know."""
     remarks = []
     counts = [len(side.rows) for side in sides if side.rows]
-    if pairs and (needed := least_seeds(pairs)) > min(counts):
+    if pairs and (needed := least_seeds(pairs)) > (least := min(counts)):
         remarks.append(
-            f"with {min(counts)} seeds no difference can be told from luck: for {pairs} pairs a test needs "
-            f"{needed} seeds at least"
+            f"with {least} seed{'s' * (least > 1)} no difference can be told from luck: for {pairs} "
+            f"pair{'s' * (pairs > 1)} a test needs {needed} seeds at least"
         )
     if score == "shared_accuracy":
         remarks.append(

@@ -28,6 +28,7 @@ TRUTH = "cifar10_test_200ep"
 """The column of NAS-Bench-201 that a derived cell is scored with."""
 SCORES = ("true_accuracy", "test_accuracy", "shared_accuracy", "valid_accuracy")
 """By which of its numbers a run is judged: the first that every finished run has."""
+_LINES = "metrics.jsonl"
 HOLD = 0.1
 """Share of the recorded epochs at the end in which a converged run has to keep what it has."""
 
@@ -114,15 +115,17 @@ def read_run(folder: Path | str, arm: str, seed: int | None = None, threshold: f
         UserError: no such run, or it has not come so far.
     """
     run = Run.open(folder)
-    lines = run.read_lines("metrics.jsonl")
+    lines = run.read_lines(_LINES)
     if not lines or not run.exists("logits.safetensors"):
         raise UserError(f"{run.folder} has not ended its search: archgrad search --run {run.folder} --resume")
     config, architecture = read_config(run), read_architecture(run)
-    with run.reading("metrics.jsonl"):
+    with run.reading(_LINES):
         curves = read_curves(lines)
         same = [[dict(line["architecture"]) == dict(lines[-1]["architecture"])] for line in lines]
         entropy = [[math.inf if e is None else e] for e in curves.entropy]
         seconds = [line["seconds"] or 0.0 for line in lines]
+    stages = [line for path in sorted(run.path("stages").glob("*")) for line in Run(path).read_lines(_LINES)]
+    before = sum(line.get("seconds") or 0.0 for line in stages)  # of a search in stages, all but the last
     # without logits that are trained there is nothing that could converge
     (first,) = converged_at(entropy, same, threshold).tolist() if config.learns else (-1,)
     stable = [s for s in curves.stability if s is not None] if config.learns else []
@@ -133,10 +136,10 @@ def read_run(folder: Path | str, arm: str, seed: int | None = None, threshold: f
         arm,
         config.seed if seed is None else seed,
         "done",
-        epochs=len(lines),
-        seconds=sum(seconds) + (shared.get("seconds") or 0.0),
-        converged=first + 1 if first >= 0 else None,
-        seconds_to_convergence=sum(seconds[: first + 1]) if first >= 0 else None,
+        epochs=len(stages) + len(lines),
+        seconds=before + sum(seconds) + (shared.get("seconds") or 0.0),
+        converged=len(stages) + first + 1 if first >= 0 else None,
+        seconds_to_convergence=before + sum(seconds[: first + 1]) if first >= 0 else None,
         entropy=curves.entropy[-1] if config.learns else None,
         stability=sum(stable) / len(stable) if stable else None,
         valid_accuracy=lines[-1]["valid_accuracy"] if config.learns else None,

@@ -29,6 +29,8 @@ from archgrad.spaces.drop_path import set_drop_path
 from archgrad.verbs.contents import check_same_data, load_network, read_architecture, read_config, read_groups
 from archgrad.verbs.derive import derive_run
 from archgrad.verbs.search import search_run
+from archgrad.verbs.select import RESULT as SELECTED
+from archgrad.verbs.staged import PLAN as STAGES
 from archgrad.verbs.train import train_run
 
 EVALUATED = "random_search.json"
@@ -80,10 +82,10 @@ class Worker:
             Stopped: a signal asked for it; the job goes on from there when it is done again.
         """
         run = Run(job.folder)
-        if not run.exists("logits.safetensors"):
+        if not _searched(run):
             Path(job.folder).parent.mkdir(parents=True, exist_ok=True)
-            resume = run.exists("config.yaml")
-            search_run(job.settings, job.folder, resume=resume, progress=progress)
+            begun = run.exists("config.yaml") or run.exists(STAGES)
+            search_run({} if begun else job.settings, job.folder, resume=begun, progress=progress)
         config = read_config(run)
         data = self._images(config)
         if not run.exists("architecture.json") or not run.exists(SHARED):
@@ -97,6 +99,13 @@ class Worker:
         if self._data is None or self._data[0] != key:
             self._data = key, load_data(config)
         return self._data[1]
+
+
+def _searched(run: Run) -> bool:
+    """Whether the search has ended, and the selection after it, if there is one."""
+    if not run.exists("logits.safetensors"):
+        return False
+    return read_config(run).selection.name == "none" or run.exists(SELECTED)
 
 
 def _evaluate(run: Run, parts: Parts, evaluations: int) -> None:
