@@ -17,7 +17,7 @@ from archgrad.errors import UserError
 
 SETTINGS = ("strength", "target", "alpha", "beta")
 """What a form may read of the section ``cost``."""
-STRENGTHS = {"mild": 0.005, "moderate": 0.015, "aggressive": 0.05}
+STRENGTHS = {"mild": 0.004, "moderate": 0.02, "aggressive": 0.1}
 """SNAS' three by name: the nats of loss that one standard deviation of the cost is worth."""
 
 
