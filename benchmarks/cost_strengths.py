@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=300, help="on the landscape")
-    parser.add_argument("--landscape-seeds", type=int, default=100)
+    parser.add_argument("--landscape-seeds", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=3, help="searches on the digits at once")
     parser.add_argument("--numbers", type=float, nargs="*", help="print these instead, keep nothing")
     given = parser.parse_args()

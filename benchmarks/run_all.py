@@ -20,6 +20,7 @@ JOBS: list[list[str]] = [
     ["sampler_overhead.py"],
     ["genotype_counts.py"],
     ["latency_devices.py"],
+    ["cost_strengths.py"],
     ["budgets_landscape.py"],
     ["budgets_digits.py"],
     ["budgets_cifar10.py"],
