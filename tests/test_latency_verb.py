@@ -231,13 +231,34 @@ def test_the_derived_network_of_a_run_is_measured_whole(held_run, tmp_path):
     assert one["predicted_ms"] == cost.of(read_architecture(Run(held_run)))
     assert one["off_prediction"] == document["measured_ms"] / one["predicted_ms"] - 1
     assert one["met"] == (document["measured_ms"] <= one["most_ms"])
-    assert abs(one["reference_change"]) < 20
+    assert one["references"] == 0  # no networks in the table: by a piece
+    assert one["then_ms"] == document["measured_ms"] / (1 + one["reference_change"])
     assert Run(held_run).read_json("latency.json") == document
     shown = run(str(held_run), "--derived", "--rounds", "4")
     assert shown.exit_code == 0, shown.output
     assert "budget latency ≤ " in shown.output
     assert " predicted " in shown.output
     assert "than when that table was measured" in shown.output
+
+
+def test_networks_of_the_table_tell_how_fast_the_machine_is(held_run, tmp_path):
+    """Those of the table are said to have taken a hundred times as long."""
+    path = tmp_path / "table.json"
+    target = Target.of("nasbench201", (1, 8, 8), 10, {"channels": 2, "cells": 1, "stages": 2})
+    measure_latency(target, path, QUICK, validate=6)
+    table = json.loads(path.read_text())
+    now = measure_derived(held_run)["comparisons"][0]["reference_change"]
+    for network in table["whole"]["networks"]:
+        network["median"] *= 100
+    path.write_text(json.dumps(table))
+    document = measure_derived(held_run)
+    (one,) = document["comparisons"]
+    assert one["references"] == 3
+    assert abs(now) < 0.9
+    assert -0.999 < one["reference_change"] < -0.9
+    assert one["then_ms"] == document["measured_ms"] / (1 + one["reference_change"])
+    assert one["then_off_target"] == one["then_ms"] / one["target_ms"] - 1
+    assert "by 3 networks that both have timed" in derived_text(document)
 
 
 def test_tables_that_say_nothing_of_the_measurement_are_named(held_run, tmp_path):

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from archgrad.architecture import Architecture
@@ -20,6 +21,7 @@ from archgrad.verbs.contents import read_architecture, read_config
 from archgrad.verbs.latency import How, measured, target_of_run
 
 _EXPORTED, _RESULT = "export/model.onnx", "train/derived/result.json"
+REFERENCES = 3
 _COMPARED = ("backend", "threads", "batch", "precision", "device", "clock")  # of `How`
 
 
@@ -45,8 +47,9 @@ def measure_derived(
 
     With ONNX Runtime that is the exported file, where there is one; else the network is built as ``archgrad
     train`` builds it. It is compared with each budget of the run whose table was measured on this machine and
-    in the same way. The piece that the table has as its reference is timed in between, so that the document
-    says whether the machine is as fast now as it was then.
+    in the same way. Up to `REFERENCES` networks that the table measured whole are timed in between (without
+    such the piece that it has as its reference), so it is known whether the machine is as fast now as it was then.
+    Networks are the better reference, as they need as much of what other programs take, caches and memory.
 
     Args:
         folder: a run that has derived.
@@ -55,8 +58,9 @@ def measure_derived(
 
     Returns:
         Plain values: `measured_ms` with its quartiles, `rounds`, `comparisons` (of each budget
-        `predicted_ms`, `off_prediction`, `off_target` as shares, `met`, and `reference_change`, how much
-        slower the machine is than it was), and `not_compared`, sentences.
+        `predicted_ms`, `off_prediction`, `off_target` as shares, `met`), and `not_compared`, sentences. The
+        first comparison also has `reference_change`, how much slower the machine is than it was,
+        `references`, by so many networks (0: by a piece), and `then_ms`, the network's time at that speed.
 
     Raises:
         UserError: the run has not derived, or wrong settings.
@@ -88,6 +92,7 @@ def measure_derived(
         reference = before.document["reference"]
     else:  # any, to be timed beside the network
         reference = next(key for key in found.manifest["fixed"] if len(pieces[key]["inputs"][0]) == 3)
+    known = _references(before)
     whole: dict[str, Any] = {"architecture": dict(architecture)}
     if file is not None and how.backend == "onnxruntime":
         whole["file"] = str(file.resolve())
@@ -97,14 +102,24 @@ def measure_derived(
         "nested": [],
         "fixed": {},
         "pieces": {key: piece for key, piece in pieces.items() if key == reference},
-        "whole": [whole],
+        "whole": [whole, *({"architecture": dict(one)} for one, _ in known)],
     }
     with tempfile.TemporaryDirectory() as name:
         partial = Path(name) / "partial"
         document = measured(target, found._replace(manifest=manifest), how, before, partial, progress)
-    (network,), rounds = document["whole"]["networks"], document["whole"]["rounds"]
-    change = document["whole"]["reference_change"] if before is not None else None
+    (network, *others_now), rounds = document["whole"]["networks"], document["whole"]["rounds"]
+    changes = [now["median"] / then - 1 for now, (_, then) in zip(others_now, known, strict=True)]
+    change = median(changes) if changes else document["whole"]["reference_change"]
     milliseconds = network["median"]
+    comparisons = [_compared(b, t, architecture, milliseconds) for b, t in compared]
+    if comparisons:
+        then = milliseconds / (1 + change)
+        comparisons[0] |= {
+            "reference_change": change,
+            "references": len(changes),
+            "then_ms": then,
+            "then_off_target": then / compared[0][0].target - 1,
+        }
     result = {
         "run": str(run.folder),
         "architecture": architecture.digest,
@@ -113,7 +128,7 @@ def measure_derived(
         "measured_ms": milliseconds,
         **{key: network[key] for key in ("lower_quartile", "upper_quartile", "n", "outliers")},
         "rounds": rounds,
-        "comparisons": [_compared(b, t, architecture, milliseconds, change) for b, t in compared],
+        "comparisons": comparisons,
         "not_compared": others,
     }
     run.write_json("latency.json", result)
@@ -153,8 +168,16 @@ def _tables(target: Target, budgets: Sequence[Budget]) -> tuple[list[tuple[Budge
     return found, others
 
 
+def _references(table: LatencyTable | None) -> list[tuple[Architecture, float]]:
+    """Networks that a table measured whole, spread over their latencies, with their milliseconds."""
+    if table is None or not table.measured:
+        return []
+    ordered = sorted(zip(table.architectures, table.measured, strict=True), key=lambda pair: pair[1])
+    return [ordered[(2 * i + 1) * len(ordered) // (2 * REFERENCES)] for i in range(REFERENCES)]
+
+
 def _compared(
-    budget: Budget, table: LatencyTable, architecture: Architecture, milliseconds: float, change: float | None
+    budget: Budget, table: LatencyTable, architecture: Architecture, milliseconds: float
 ) -> dict[str, Any]:
     predicted = table.cost_table().of(architecture)
     return {
@@ -168,7 +191,6 @@ def _compared(
         "off_prediction": milliseconds / predicted - 1,
         "off_target": milliseconds / budget.target - 1,
         "met": budget.met(milliseconds),
-        "reference_change": change,
     }
 
 
@@ -188,13 +210,19 @@ def derived_text(document: Mapping[str, Any]) -> str:
     ]
     for one in document["comparisons"]:
         off = _off(one["off_prediction"])
-        end, slower = ("limit" if one["least_ms"] is None else "middle"), one["reference_change"] > 0
-        now = f"{abs(one['reference_change']):.1%} {'slower' if slower else 'faster'}"
+        end = "limit" if one["least_ms"] is None else "middle"
         lines += [
             f"budget {one['budget']}: {_off(one['off_target'])} its {end}, {'' if one['met'] else 'not '}met",
             f"{one['table']} predicted {one['predicted_ms']:.4f} ms: it is {off} that",
-            f"the machine is {now} now than when that table was measured, by a piece that both have timed",
         ]
+        if "then_ms" in one:
+            change, count = one["reference_change"], one["references"]
+            now = f"{abs(change):.1%} {'slower' if change > 0 else 'faster'}"
+            lines += [
+                f"the machine is {now} now than when that table was measured, by "
+                + (f"{count} networks that both have timed" if count else "a piece that both have timed"),
+                f"at its speed then: {one['then_ms']:.4f} ms, {_off(one['then_off_target'])} that {end}",
+            ]
     lines += [f"not compared: {text}" for text in document["not_compared"]]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in document["rounds"]["warnings"])])
 
