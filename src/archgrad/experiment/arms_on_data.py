@@ -73,7 +73,7 @@ def work_of(plan: Plan, folder: Path) -> Work:
             f"the searches are of different length, {min(lengths)} to {max(lengths)} epochs; "
             "search.epochs=N makes them equal"
         )
-    shares = {config.data.validation for config in resolved.values()}
+    shares = {c.data.validation for c in resolved.values() if c.data.split_file is None}
     if len(shares) > 1:
         notes.append(
             "the arms hold out different shares of the images for the architecture, "
@@ -136,9 +136,10 @@ def keep_arms(folder: Path, arms: Sequence[Arm]) -> None:
 def _control(plan: Plan, epochs: int) -> Arm:
     """Random search with shared weights, as long as the longest search."""
     row = {"method": "random"}
+    # the preset holds out a tenth, as it only monitors; here the part that is held out chooses
+    half = {} if plan.settings.get("data", {}).get("split_file") else {"validation": Config().data.validation}
     settings = merge(
-        # of what no two arms may differ in; the preset holds out a tenth, as it only monitors
-        {"data": {"validation": Config().data.validation}},
+        {"data": half},
         that_it_reads(row, plan.settings),
         row,
         {"search": {"epochs": epochs}},

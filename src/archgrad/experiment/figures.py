@@ -152,6 +152,7 @@ def curves_svg(
     colours: Mapping[str, tuple[str, str, str]],
     show: str,
     unit: str,
+    ink: Ink | None = None,
 ) -> str | None:
     """A quantity by epoch, the mean of each arm, over the band between the quartiles; None without any.
 
@@ -161,7 +162,9 @@ def curves_svg(
         colours: arm -> (line, band, dash).
         show: format of the numbers on the left.
         unit: below the axis.
+        ink: the colours; of the page unless given.
     """
+    ink = ink or Ink()
     known = {name: c for name, c in curves.items() if c.get(quantity)}
     if not known:
         return None
@@ -184,13 +187,13 @@ def curves_svg(
         share: float = min(1.0, max(0.0, axis.share(value)))
         return height - bottom - (height - bottom - top) * share
 
-    parts = [_open(width, height, f"{quantity} by {unit}", Ink())]
+    parts = [_open(width, height, f"{quantity} by {unit}", ink)]
     for tick in axis.ticks:
-        parts.append(_path(f"M{left} {y(tick):.1f}H{width - right}", "var(--grid)", 1))
-        parts.append(_text(left - 6, y(tick) + 4, format(tick, show), "var(--muted)", "end", 11))
+        parts.append(_path(f"M{left} {y(tick):.1f}H{width - right}", ink.grid, 1))
+        parts.append(_text(left - 6, y(tick) + 4, format(tick, show), ink.weak, "end", 11))
     for tick in _whole(first, last):
-        parts.append(_text(x(tick), height - bottom + 16, f"{tick:,}", "var(--muted)", "middle", 11))
-    parts.append(_text((left + width - right) / 2, height - 3, unit, "var(--muted)", "middle", 11))
+        parts.append(_text(x(tick), height - bottom + 16, f"{tick:,}", ink.weak, "middle", 11))
+    parts.append(_text((left + width - right) / 2, height - 3, unit, ink.weak, "middle", 11))
     for name, curve in known.items():
         line, band, dash = colours[name]
         rows = [

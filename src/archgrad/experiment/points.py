@@ -28,9 +28,9 @@ def curves_of(
     """Curves of quantities [T, S], NaN where a run has none."""
     return {
         "at": list(at),
-        "entropy": _band(entropy),
-        "stability": _band(stability),
-        "accuracy": _band(accuracy),
+        "entropy": band(entropy),
+        "stability": band(stability),
+        "accuracy": band(accuracy),
     }
 
 
@@ -51,7 +51,8 @@ def curves_of_runs(runs: Sequence[RunCurves]) -> Curves | None:
     return curves_of(at, table("entropy"), table("stability"), table("accuracy"))
 
 
-def _band(values: npt.ArrayLike | None) -> dict[str, list[float | None]] | None:
+def band(values: npt.ArrayLike | None) -> dict[str, list[float | None]] | None:
+    """Mean and quartiles over the runs, of numbers [T, S]; None where there are none."""
     if values is None:
         return None
     table = np.asarray(values, dtype=float)
