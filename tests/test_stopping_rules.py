@@ -74,6 +74,13 @@ def test_stability_does_not_count_the_warm_up() -> None:
     assert first(Stability(4), lines) is None
 
 
+def test_stability_is_silent_once_the_logits_are_frozen() -> None:
+    lines = still([0, 1, 0, 1, 2, 3])
+    for one in lines[4:]:
+        one["alpha_gradient_norm"] = None
+    assert first(Stability(2), lines) is None
+
+
 # ---- λ_max
 
 
@@ -101,6 +108,9 @@ def test_lambda_max_stops_at_the_epoch_counted_by_hand() -> None:
     values = [1.0] * 20 + [2.0] * 10
     assert first(LambdaMax(), sharp(values)) == (21, 15)
     assert by_the_authors(values, 5, 1.3, 4, 10) == (21, 15)
+    reason = LambdaMax()(sharp(values[:22]))
+    assert reason is not None
+    assert "rose from 1 around epoch 15 to 1.4 around epoch 19" in reason.because
 
 
 def test_lambda_max_does_not_stop_where_it_rises_by_less_or_slowly_or_falls() -> None:

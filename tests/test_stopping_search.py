@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from archgrad.runs import Run
 from archgrad.settings import DataSize, resolve
 from archgrad.verbs import derive_run, search_run
 from archgrad.verbs.contents import read_logits
+from archgrad.verbs.steering import Steering
 
 STEPS = 5  # an epoch of 100 images in batches of 20
 Settings = Callable[..., dict[str, Any]]
@@ -43,14 +45,14 @@ SETTINGS: dict[str, Any] = {
 
 
 class Said(Silent):
-    """Keeps what is said; raises a signal at the end of step `at`."""
+    """Keeps what is said; raises a signal when step `at` is done for the n-th `time`."""
 
-    def __init__(self, at: int | None = None) -> None:
-        self.at, self.lines = at, list[str]()
+    def __init__(self, at: int | None = None, time: int = 1) -> None:
+        self.at, self.time, self.lines = at, time, list[str]()
 
     def update(self, done: int, numbers: str) -> None:
-        if done == self.at:
-            self.at = None
+        self.time -= done == self.at
+        if done == self.at and self.time == 0:
             signal.raise_signal(signal.SIGINT)
 
     def say(self, line: str) -> None:
@@ -229,13 +231,64 @@ def test_a_search_with_actions_resumes_to_the_last_bit(
     assert {line["action"] for line in acted[0]} == {"raise_weight_decay", "raise_tau"}
 
 
+def test_checkpoints_of_given_up_steps_are_not_taken_for_newer_ones(
+    acting: Path, few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archgrad.verbs.search.CHECKPOINT_SECONDS", 0.0)
+    said = Said(2 * STEPS + 2, time=2)
+    with pytest.raises(Stopped):
+        search_run({**SETTINGS, **ACTING}, tmp_path / "run", data=few_digits, progress=said)
+    steps = sorted(path.stem for path in tmp_path.glob("run/checkpoints/*.pt"))
+    assert steps == ["step-00000011", "step-00000012"]
+    search_run({}, tmp_path / "run", data=few_digits, resume=True)
+    same_run(acting, tmp_path / "run")
+
+
+def test_a_search_begins_again_exactly_where_it_was(
+    plain: Path, few_digits: ImageData, tmp_path: Path
+) -> None:
+    """A factor that changes no float32: what comes after the roll-back is what came before it."""
+    action = {"name": "raise_weight_decay", "factor": 1 + 1e-8, "most": 3e-4 * (1 + 1e-8)}
+    rules = {"plateau": {**PLATEAU, "action": action}}
+    run = search_run({**SETTINGS, "stopping": {"rules": rules}}, tmp_path / "run", data=few_digits)
+    assert [line["given_up"] for line in run.read_lines("actions.jsonl")] == [2]
+    for line, wanted in zip(
+        run.read_lines("metrics.jsonl"), Run(plain).read_lines("metrics.jsonl"), strict=True
+    ):
+        assert {k: v for k, v in line.items() if "seconds" not in k} == {
+            k: v for k, v in wanted.items() if "seconds" not in k
+        }
+    (logits,), (wanted_logits,) = (read_logits(r, "logits.safetensors") for r in (run, Run(plain)))
+    assert torch.equal(logits, wanted_logits)
+
+
+def test_the_best_epoch_is_none_that_was_given_up(few_digits: ImageData, tmp_path: Path) -> None:
+    rules = {"plateau": {"epochs": 50, "action": "raise_weight_decay"}}
+    run = search_run({**SETTINGS, "stopping": {"rules": rules}}, tmp_path / "run", data=few_digits)
+    lines = run.read_lines("metrics.jsonl")
+    for line, accuracy in zip(lines, [0.9, 0.2, 0.4, 0.4, 0.3, 0.8], strict=True):
+        line["valid_accuracy"] = accuracy
+    given_up = {"epoch": 5, "valid_accuracy": 0.8, "architecture": lines[5]["architecture"]}
+    run.write_json("best.json", given_up)
+    steering = SimpleNamespace(run=run)
+    Steering._restore_best(steering, lines)  # type: ignore[arg-type]
+    assert run.read_json("best.json") == given_up  # nothing is given up
+    Steering._restore_best(steering, lines[:5])  # type: ignore[arg-type]
+    best = run.read_json("best.json")
+    assert (best["epoch"], best["valid_accuracy"]) == (2, 0.4)  # the warm-up's 0.9 is of untrained logits
+    assert best["architecture"] == lines[2]["architecture"]
+    (logits,) = read_logits(run, "best.safetensors")
+    rows = torch.tensor(list(lines[2]["probabilities"].values()))
+    assert torch.equal(torch.softmax(logits, -1), rows)
+    Steering._restore_best(steering, lines[:1])  # type: ignore[arg-type]
+    assert not run.exists("best.json")
+
+
 def test_what_was_done_is_done_again_where_the_process_died_before_it_was_saved(
     tiny: Settings, few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = tiny(**DARTS, stopping={"rules": {"plateau": {**PLATEAU, "action": "raise_weight_decay"}}})
     whole = search_run(given, tmp_path / "whole", data=few_digits)
-    from archgrad.verbs.steering import Steering
-
     begin_again = Steering._begin_again
 
     def dies(*arguments: Any) -> float:
@@ -409,8 +462,6 @@ def test_a_rule_that_can_never_fire_in_the_space_is_refused_before_anything_is_w
 def test_a_roll_back_to_an_epoch_that_is_damaged_takes_the_one_before_it(
     tiny: Settings, few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from archgrad.verbs.steering import Steering
-
     begin_again = Steering._begin_again
 
     def damaged(self: Steering, *arguments: Any) -> float:

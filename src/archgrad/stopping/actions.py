@@ -83,9 +83,7 @@ class RaiseWeightDecay:
         if levers.weight_decay >= self.most * (1 - 1e-9):
             return None
         decay = min(levers.weight_decay * self.factor, self.most)
-        text = (
-            f"weight decay {levers.weight_decay:.3g} → {decay:.3g}, from the end of the epoch that it names"
-        )
+        text = f"the weight decay is {decay:.3g} from now on, was {levers.weight_decay:.3g}"
         return Moved(replace(levers, weight_decay=decay), text)
 
 

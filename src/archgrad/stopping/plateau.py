@@ -47,9 +47,9 @@ class Plateau:
         since = epoch_of(lines[-1]) - best
         if since < self.epochs:
             return None
-        by = f"by more than {self.least:g} " if self.least else ""
+        by = f" by more than {self.least:g}" if self.least else ""
         return Reason(
-            f"the {_NAMES[self.of]} has not been {by}better than in epoch {best} ({sign * most:.4g}) for "
-            f"{since} epochs",
+            f"the {_NAMES[self.of]} of epoch {best}, {sign * most:.4g}, has not been bettered{by} for "
+            f"{since} epoch{'s' * (since != 1)}",
             best,
         )

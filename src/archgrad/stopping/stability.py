@@ -24,9 +24,9 @@ class Stability:
     def __call__(self, lines: Sequence[Line]) -> Reason | None:
         """The reason, or None."""
         still = reading(lines[-1], "stability", "architecture_unchanged")
-        if still is None or still < self.epochs or sum(map(learned, lines)) <= self.epochs:
+        if still is None or still < self.epochs or not learned(lines[-1]):
             return None
-        if not all(map(learned, lines[-self.epochs :])):
+        if sum(map(learned, lines)) <= self.epochs:
             return None
         epoch = epoch_of(lines[-1])
         return Reason(

@@ -27,6 +27,7 @@ from archgrad.search_state import SearchPlan, SearchState
 from archgrad.stopping.actions import Levers
 from archgrad.stopping.guard import Firing, Guard
 from archgrad.verbs.contents import load_network, named_logits, read_logits, write_tensors
+from archgrad.verbs.select import LINES as SELECTED
 
 ENDED = "stopped.json"
 """`epoch`, `rules`, `because`, `rolled_back_to`: of a search that a rule ended."""
@@ -87,10 +88,10 @@ class Steering:
         if firing is not None:
             self._end(firing, epoch_of(lines[-1]))
         elif self.run.exists(ENDED):
-            if self.state.epoch > len(lines):
+            if self.state.epoch > len(lines) or self.run.exists(SELECTED):
                 raise UserError(
-                    f"{self.run.folder}: the selection after the stopped search has begun and trained its "
-                    "weights, so the search cannot go on; start a new run"
+                    f"{self.run.folder}: the selection after the stopped search has begun, and goes by its "
+                    "logits and weights, so the search cannot go on; start a new run"
                 )
             self.run.delete(ENDED)
             self.run.delete("logits.safetensors")  # there when a search is finished
