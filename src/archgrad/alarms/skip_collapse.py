@@ -29,6 +29,6 @@ class SkipCollapse:
             return None
         return Found(
             f"collapse to skip connections: they are {known[-1]:.0%} of what would be derived",
-            "search again with --method darts-ada, end the search there with stopping.rules.skip_count={}, or give "
-            "a smaller cost.strength if there is one",
+            "search again with --method darts-ada, end the search there with stopping.rules.skip_count={}, "
+            "or give a smaller cost.strength if there is one",
         )
