@@ -48,7 +48,7 @@ def measure_derived(
     With ONNX Runtime that is the exported file, where there is one; else the network is built as ``archgrad
     train`` builds it. It is compared with each budget of the run whose table was measured on this machine and
     in the same way. Up to `REFERENCES` networks that the table measured whole are timed in between (without
-    such the piece that it has as its reference), so it is known whether the machine is as fast now as it was then.
+    such the piece that it has as its reference), so that it is known whether the machine is as fast as then.
     Networks are the better reference, as they need as much of what other programs take, caches and memory.
 
     Args:
