@@ -21,8 +21,8 @@ from archgrad.progress import Bar, Lines, Shown, Silent, clock
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = [
-    "search", "derive", "train", "export", "report", "doctor", "channels", "count", "draw", "sweep",
-    "latency", "lab", "list", "demo",
+    "search", "derive", "train", "export", "report", "doctor", "watch", "track", "channels", "count", "draw",
+    "sweep", "experiment", "compare", "latency", "lab", "list", "demo",
 ]  # fmt: skip
 QUICK = ["search.epochs=1", "space.channels=2", "space.stages=2", "device.threads=1", "device.name=cpu"]
 
@@ -72,7 +72,7 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "archgrad.verbs.sweep_networks.sweep_networks", lambda *a, **k: seen.append("sweep") or exit(0)
     )
-    for name in ("target_of_run", "target_of_words"):
+    for name in ("target_of_run", "target_of_words", "target_of_data"):
         monkeypatch.setattr(
             f"archgrad.verbs.latency.{name}", lambda *a, **k: seen.append("latency") or exit(0)
         )
@@ -80,8 +80,20 @@ def test_the_examples_in_the_help_are_valid_commands(monkeypatch, tmp_path):
         "archgrad.latency.report.published_document", lambda *a: seen.append("latency") or exit(0)
     )
     monkeypatch.setattr("archgrad.verbs.doctor.doctor_run", lambda *a: seen.append("doctor") or exit(0))
+    for module, name in (
+        ("watch", "watch_run"),
+        ("track", "track_run"),
+        ("experiment", "experiment_run"),
+        ("compare", "compare_folders"),
+        ("latency_whole", "measure_derived"),
+    ):
+        monkeypatch.setattr(
+            f"archgrad.verbs.{module}.{name}", lambda *a, _n=name, **k: seen.append(_n) or exit(0)
+        )
     monkeypatch.setattr("archgrad.verbs.lab.lab_run", lambda *a, **k: seen.append("lab") or exit(0))
     monkeypatch.setattr("archgrad.demo.run_demo", lambda *a, **k: seen.append("demo") or exit(0))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.yaml").write_text("data: {name: digits}\n")  # what an example gives as --config
     lines = []
     for verb in VERBS:
         text = call(verb, "--help").stdout.partition("Example:")[2].partition("Options:")[0]

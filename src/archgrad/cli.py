@@ -22,6 +22,7 @@ from archgrad.cli_shared import AS_JSON, OVERRIDES, RUN, exported_text, of_searc
 from archgrad.cli_shared import progress as _progress
 from archgrad.cli_shared import show as _result
 from archgrad.cli_sweep import sweep
+from archgrad.cli_track import track, tracker_names
 from archgrad.cli_watch import watch
 from archgrad.errors import Stopped, UserError, WorkError
 
@@ -68,6 +69,7 @@ def main() -> None:
 @of_search
 @click.option("--budget", "budgets", multiple=True, help="E.g. macs=60M±3%, params=1M; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
+@click.option("--track", "trackers", default="", help="Give each epoch to tensorboard,mlflow, too.")
 @AS_JSON
 @OVERRIDES
 def search(
@@ -80,6 +82,7 @@ def search(
     config: Path | None,
     budgets: tuple[str, ...],
     resume: bool,
+    trackers: str,
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
@@ -96,7 +99,8 @@ def search(
     from archgrad.verbs import search_run
 
     given = searched(method, space, data, data_path, seed, config, overrides, budgets)
-    run = search_run(given, folder, resume=resume, progress=_progress())
+    names = tracker_names(trackers)
+    run = search_run(given, folder, resume=resume, progress=_progress(), track=names)
     lines = run.read_lines("metrics.jsonl")
     last = lines[-1]
     document = {
@@ -222,8 +226,9 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
     _result({"report": str(path)}, as_json, f"wrote {path}")
 
 
-main.add_command(watch)
 main.add_command(doctor)
+main.add_command(watch)
+main.add_command(track)
 main.add_command(channels)
 main.add_command(count)
 main.add_command(draw)

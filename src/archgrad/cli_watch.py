@@ -36,7 +36,7 @@ def watch(run: Path, port: int | None, opened: bool, as_json: bool) -> None:
             import webbrowser
 
             webbrowser.open(address)
+        if hasattr(os, "nice"):
+            os.nice(_KINDNESS)
 
-    if hasattr(os, "nice"):
-        os.nice(_KINDNESS)
     watch_run(run, port, ready=ready)

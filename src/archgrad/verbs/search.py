@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from archgrad.search_records import EpochRecord, StepRecord
 from archgrad.search_state import SearchState
 from archgrad.settings import DataSize, Resolved, resolve
 from archgrad.stopping.guard import Guard
+from archgrad.trackers.tracker import Trackers
 from archgrad.verbs.contents import check_same_data, load_network, named_logits, read_document, write_tensors
 from archgrad.verbs.genotype import check_searched
 from archgrad.verbs.select import select_in_run
@@ -49,6 +50,7 @@ def search_run(
     loaded: ImageData | TextData | None = None,
     warm_up_only: bool = False,
     warm: Path | str | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """Search an architecture and record everything in a run folder.
 
@@ -65,6 +67,7 @@ def search_run(
         warm_up_only: end with the last epoch of the warm-up; with `resume` the search goes on from there.
         warm: a run that ended so: begin with its state. Its configuration may differ in budgets only; the
             result is the same to the last bit as that of a search with a warm-up of its own.
+        track: names of `trackers.TRACKERS` that are given the numbers of every epoch, too.
 
     Raises:
         UserError: anything wrong with the settings, the data or the folder.
@@ -72,10 +75,11 @@ def search_run(
         Stopped: Ctrl-C or SIGTERM; a checkpoint was written.
     """
     progress = progress or Silent()
+    trackers = Trackers(track, lambda why: progress.say(f"warning: {why}"))  # one that is missing fails now
     given = _with_objects(settings, data, space)
     asked = planned(Run(folder)) if resume else given
     if asked is not None and (resume or check(asked).stages):
-        one = functools.partial(search_run, space=space)
+        one = functools.partial(search_run, space=space, track=track)
         return search_stages(one, asked, folder, data=data, resume=resume, progress=progress)
     if resume:
         run = Run.open(folder)
@@ -141,11 +145,12 @@ def search_run(
     watch = Watch.of(resolved.config)
     alarms = alarms_of(resolved.config.alarms)
     about = About.of(resolved.config, parts.classes if isinstance(parts, Parts) else None)
+    trackers.begin(run.folder, resolved.document(), lines)
     saved = time.monotonic()
     first_epoch = state.epoch  # ends with a checkpoint in any case
     total = plan.epochs * task.steps_per_epoch
     done = state.epoch * task.steps_per_epoch + state.step
-    with StopRequest() as stop, Shown(progress, "search", total, done):
+    with StopRequest() as stop, Shown(progress, "search", total, done), trackers:
         try:
             for record in steering.follow(task, parts.streams):
                 if isinstance(record, StepRecord):
@@ -156,6 +161,7 @@ def search_run(
                     line = {**watch.complete(record.line(), lines, subject), **steering.extra(record.epoch)}
                     lines.append(with_alarms(line, lines, alarms, about))
                     run.append("metrics.jsonl", lines[-1])
+                    trackers.epoch(lines[-1])
                     for sentence in (*watch.news(), *begun(lines)):
                         progress.say(f"warning: {sentence}")
                         run.log(f"warning: {sentence}")
