@@ -299,7 +299,9 @@ def wrong_key(text: str) -> bool:
         return len(path) > 1 and path[1] not in settings
     model = Config.model_fields[section].annotation
     known = set(getattr(model, "model_fields", ()))
-    if section == "space":
+    if section in ("diagnostics", "alarms"):
+        known |= set(FAMILIES[section])
+    elif section == "space":
         known |= settings
     elif section in ("sampler", "hypergradient"):
         table = FAMILIES[f"{section}s"]
