@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -544,6 +546,20 @@ def test_compare_needs_no_table():
     )
     given = [Architecture({"a": x, "b": y}) for x in group.candidates for y in group.candidates]
     assert compare(pieces, given, [1.0, 3.0, 2.0, 4.0])["sum"] == Quality(pytest.approx(1.0), 0.0, 0.0)
+
+
+def test_the_tables_of_the_document_are_those_of_the_benchmarks():
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "latency_document.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert done.returncode == 0, "run: python benchmarks/latency_document.py"
+
+
+def test_the_targets_were_kept():
+    """Within 15 % at the speed that the machine had when the table was measured."""
+    results = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "latency_target.json"
+    rows = [row for case in json.loads(results.read_text())["cases"].values() for row in case["targets"]]
+    assert len(rows) == 6
+    assert all(abs(row["then_ms"] / row["target_ms"] - 1) <= 0.15 for row in rows)
 
 
 # ---- NAS-Bench-201
