@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from archgrad.experiment.document import document_of
-from archgrad.experiment.figures import curves_svg, rank_svg, seeds_svg, span
+from archgrad.experiment.figures import ON_PAPER, curves_svg, rank_svg, seeds_svg, span
 from archgrad.experiment.measures import RunRow
 from archgrad.experiment.page import page_content, rank_picture, write_page
 from archgrad.experiment.plan import CONTROL, Arm, Plan
@@ -169,6 +169,10 @@ def test_axes_hold_all_values():
     short = curves_of([1], [[0.4]], None, None)
     assert "circle" in curves_svg({"a": short}, "entropy", {"a": ("red", "pink", "none")}, ".0%", "epoch")
     assert curves_svg({"a": short}, "accuracy", {"a": ("red", "pink", "none")}, ".0%", "epoch") is None
+    tones = dict.fromkeys("abcd", ("red", "pink", "none"))
+    alone = curves_svg(dict.fromkeys("abcd", short), "entropy", tones, ".0%", "epoch", ON_PAPER)
+    assert [f">{name}</text>" in alone for name in "abcd"] == [True] * 4  # a file has its own legend
+    assert "var(--" not in alone
 
 
 def test_a_comparison_as_a_line_has_every_field_however_little_is_known():

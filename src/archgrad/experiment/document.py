@@ -9,7 +9,7 @@ from archgrad.experiment.comparisons import Side, compare_sides, judged_by
 from archgrad.experiment.measures import TRUTH, RunRow
 from archgrad.experiment.plan import CONTROL, Arm, Plan
 from archgrad.experiment.points import Curves
-from archgrad.experiment.statistics import least_seeds, ranks, summary
+from archgrad.experiment.statistics import LEAST_FOR_INTERVAL, covers, least_seeds, ranks, summary
 
 SUMMARISED = (
     "valid_accuracy",
@@ -178,6 +178,11 @@ def _remarks(plan: Plan, sides: Sequence[Side], score: str | None, pairs: int) -
         remarks.append(
             f"with {least} seed{'s' * (least > 1)} no difference can be told from luck: for {pairs} "
             f"pair{'s' * (pairs > 1)} a test needs {needed} seeds at least"
+        )
+    if counts and LEAST_FOR_INTERVAL <= (least := min(counts)) < 10:
+        remarks.append(
+            f"the 95 % intervals of {least} runs are too narrow: even of normal values only about "
+            f"{covers(least):.0%} of such intervals hold the mean"
         )
     if score == "shared_accuracy":
         remarks.append(

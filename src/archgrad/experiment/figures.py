@@ -162,8 +162,9 @@ def curves_svg(
         colours: arm -> (line, band, dash).
         show: format of the numbers on the left.
         unit: below the axis.
-        ink: the colours; of the page unless given.
+        ink: the colours; of the page, which has a legend of its own, unless given.
     """
+    legend = ink is not None and ink.paper is not None
     ink = ink or Ink()
     known = {name: c for name, c in curves.items() if c.get(quantity)}
     if not known:
@@ -187,7 +188,8 @@ def curves_svg(
         share: float = min(1.0, max(0.0, axis.share(value)))
         return height - bottom - (height - bottom - top) * share
 
-    parts = [_open(width, height, f"{quantity} by {unit}", ink)]
+    rows_below = math.ceil(len(known) / 3) if legend else 0
+    parts = [_open(width, height + 18 * rows_below, f"{quantity} by {unit}", ink)]
     for tick in axis.ticks:
         parts.append(_path(f"M{left} {y(tick):.1f}H{width - right}", ink.grid, 1))
         parts.append(_text(left - 6, y(tick) + 4, format(tick, show), ink.weak, "end", 11))
@@ -214,6 +216,13 @@ def curves_svg(
             f'<path d="{path}" fill="none" stroke="{line}" stroke-width="1.8" '
             f'stroke-dasharray="{dash}">{title}</path>'
         )
+    for number, name in enumerate(known if legend else ()):
+        at, below = 12 + 150 * (number % 3), height + 18 * (number // 3) + 8
+        line, _, dash = colours[name]
+        parts.append(
+            f'<path d="M{at} {below:.0f}h18" stroke="{line}" stroke-width="3" stroke-dasharray="{dash}"/>'
+        )
+        parts.append(_text(at + 23, below + 4, short(name, 20), ink.strong, "start", 11))
     return "".join([*parts, "</svg>"])
 
 
