@@ -308,8 +308,9 @@ def test_a_browser_shows_new_epochs_of_a_running_search_without_loading_again(br
             assert search.poll() is None, search.stderr.read()
             time.sleep(0.1)
         watch = _process("watch", folder, "--json")
-        said = "".join(iter(watch.stdout.readline, "}\n")) + "}"
-        browser.get(json.loads(said)["address"])
+        said = json.loads("".join(watch.stdout.readline() for _ in range(4)))
+        assert said["run"] == str(folder)
+        browser.get(said["address"])
         _wait(
             browser, "return [...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))"
         )
@@ -344,9 +345,41 @@ def test_a_browser_shows_new_epochs_of_a_running_search_without_loading_again(br
             process.communicate()
 
 
+def test_watching_does_not_load_pytorch():
+    code = "import sys, archgrad.cli, archgrad.watch.server; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "False"
+
+
 def test_the_command_line_starts_without_server_and_page():
     code = (
         "import sys, archgrad.cli; print([m for m in sys.modules if m in ('archgrad.watch', 'http.server')])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_a_page_that_was_opened_before_the_first_epoch_fills(browser, server, run):
+    (run / "metrics.jsonl").unlink()
+    browser.get(server.address)
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 0
+    _append(run, 0, 1, 2)
+    _wait(
+        browser,
+        "return document.querySelectorAll('.plot').length > 8 && "
+        "[...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))",
+    )
+    arcs = "return [...document.querySelectorAll('#moving .edge')].map(arc => arc.style.stroke)"
+    assert browser.execute_script(arcs) == ["var(--candidate-0)", "var(--candidate-1)"]
+    colour = "return getComputedStyle(document.documentElement).getPropertyValue('--candidate-0')"
+    assert browser.execute_script(colour).strip().startswith("#")
+    # A reader who went back in time stays there.
+    browser.execute_script(
+        "const slider = document.getElementById('frame'); slider.value = 1;"
+        "slider.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    server.page._not_before = 0
+    _append(run, 3)
+    _wait(browser, "return document.getElementById('frame').max === '3'")
+    assert browser.execute_script("return document.getElementById('frame-epoch').textContent") == "1"
+    assert browser.get_log("browser") == []

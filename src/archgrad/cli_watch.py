@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import click
 
-from archgrad.cli_shared import AS_JSON, RUN, show
+from archgrad.cli_shared import AS_JSON, RUN
 
 _KINDNESS = 10
 """How much a search goes before this process where both want the processor (``nice``)."""
@@ -26,12 +27,12 @@ def watch(run: Path, port: int | None, opened: bool, as_json: bool) -> None:
       archgrad watch runs/first
       archgrad watch runs/first --port 8800 --open
     """
-    from archgrad.verbs.watch import watch_run
+    from archgrad.watch.server import watch_run
 
     def ready(address: str) -> None:
-        show(
-            {"run": str(run), "address": address}, as_json, f"watching {run} at  {address}  (Ctrl-C ends it)"
-        )
+        text = f"watching {run} at  {address}  (Ctrl-C ends it)"
+        document = {"run": str(run), "address": address}
+        click.echo(json.dumps(document, indent=2) if as_json else text)  # `show` would load PyTorch
         if opened:
             import webbrowser
 

@@ -7,6 +7,7 @@ import hmac
 import secrets
 import socket
 import socketserver
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,6 +55,28 @@ class WatchServer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where the page is, token included."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+
+def watch_run(folder: Path | str, port: int | None = None, *, ready: Callable[[str], None]) -> None:
+    """Serve the page of a run until Ctrl-C.
+
+    Not among `archgrad.verbs`, whose other functions bring PyTorch with them.
+
+    Args:
+        folder: the run folder, finished or not; it is only read.
+        port: where to listen; None: any that is free.
+        ready: called with the page's address once it can be opened.
+
+    Raises:
+        UserError: the folder holds no run, or the port cannot be had.
+        MissingExtra: plotly or jinja2 is not installed.
+    """
+    with WatchServer(Path(folder), port) as server:
+        ready(server.address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
 
 
 def _free_port() -> int:
