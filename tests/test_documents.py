@@ -58,11 +58,14 @@ DOCUMENTS = [
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]
+SMALL = ["space.channels=2", "space.cells=1", "space.stages=1", "train.space.stages=1"]
 FEW = {
     "search": ["search.epochs=1"],
     "train": ["train.epochs=1"],
     "channels": ["train.epochs=1"],
     "sweep": ["--points=2", "--seeds=2", "--steps=20"],
+    "experiment": ["--seeds=2", "--steps=10"],
+    "experiment --data": ["--seeds=1", "--jobs=1", "search.epochs=2", "search.warmup_epochs=0", *SMALL],
     "sweep --run": ["--points=2", "--controls=0", "search.epochs=2", "train.epochs=1"],
     "latency": ["space.channels=4", "space.cells=1", "--rounds=4", "--drift=1e6"],  # on a busy machine, too
 }
@@ -162,16 +165,19 @@ class Session:
         genotype = "--genotype" in arguments  # nothing is searched before it
         if verb == "search" or (verb == "train" and genotype):
             self.runs.add(str(option(arguments, "--run")))
+        elif verb == "experiment":
+            self.runs.add(str(option(arguments, "--out")))
         elif not genotype and verb not in ("list", "demo", "lab", "channels", "latency", "sweep"):
             assert arguments[0] in self.runs, f"{text}: no command above makes the run {arguments[0]}"
         if verb == "demo" or "--kit" in arguments or option(arguments, "--data", "digits") != "digits":
             self._check_only(text, verb, arguments)
         elif (
-            verb in ("list", "search", "lab", "channels", "latency", "sweep")
+            verb in ("list", "search", "lab", "channels", "latency", "sweep", "experiment")
             or genotype
             or Path(arguments[0]).exists()
         ):
-            kind = "sweep --run" if verb == "sweep" and "--run" in arguments else verb
+            own = {"sweep": "--run", "experiment": "--data"}.get(verb)
+            kind = f"{verb} {own}" if own in arguments else verb
             few = [] if {"--resume", "--check"} & set(arguments) else FEW.get(kind, [])
             done = CliRunner().invoke(main, [verb, *arguments, *few])
             assert done.exit_code == 0, f"{text}\n{done.output}{done.exception!r}"
@@ -325,8 +331,8 @@ def exists(text: str, document: Path, run: Path, written: set[str]) -> bool:
     return any(fnmatch.fnmatch(p.name, pattern) for place in (SOURCE, run) for p in place.rglob("*"))
 
 
-# by `make setup`, `archgrad train --genotype`, lab, channels and sweep, by searches with stages, a selection
-# or stopping rules
+# by `make setup`, `archgrad train --genotype`, lab, channels, sweep and experiment, by searches with stages,
+# a selection or stopping rules
 MADE = {
     ".venv/",
     "genotype.json",
@@ -337,6 +343,7 @@ MADE = {
     "selection-<n>.svg",
     "selection-<n>.html",
     "sweep.json",
+    "latency.json",
     "stages/",
     "plan.json",
     "kept.json",
@@ -346,6 +353,8 @@ MADE = {
     "stopped.json",
     "actions.jsonl",
     "given_up.jsonl",
+    "experiment.json",
+    "experiment.html",
 }
 
 
