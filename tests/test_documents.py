@@ -353,6 +353,7 @@ MADE = {
     "stopped.json",
     "actions.jsonl",
     "given_up.jsonl",
+    "rollback/",
     "experiment.json",
     "experiment.html",
 }
