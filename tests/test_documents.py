@@ -55,6 +55,7 @@ DOCUMENTS = [
         "docs/costs.md",
         "docs/budgets.md",
         "docs/convergence.md",
+        "docs/watching.md",
     )
 ]
 README, ARCHITECTURE, CHOOSING = DOCUMENTS[0], DOCUMENTS[3], DOCUMENTS[4]

@@ -20,6 +20,7 @@ from archgrad.samplers import SAMPLERS
 from archgrad.spaces import SPACES
 from archgrad.stopping import ACTIONS, STOPPING_RULES
 from archgrad.table import Entry
+from archgrad.trackers import TRACKERS
 
 FAMILIES: dict[str, Mapping[str, Entry]] = {
     "methods": {name: Entry("", m.sentence, m.source) for name, m in METHODS.items()},
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Mapping[str, Entry]] = {
     "stopping": STOPPING_RULES.entries,
     "actions": ACTIONS.entries,
     "alarms": ALARMS.entries,
+    "trackers": TRACKERS.entries,
     "data": DATASETS.entries,
     "operations": OPS.entries,
     "genotypes": {name: Entry("", cell.sentence, cell.source) for name, cell in published().items()},
