@@ -157,8 +157,8 @@ def train_run(
     def trained(candidate: _Candidate) -> dict[str, Any]:
         return _train_one(run, parts, candidate, validation, again, progress)
 
+    groups = whole_groups(run, parts)  # a damaged file is named before anything is trained
     derived = trained(of_space("derived", "derived", architecture))
-    groups = whole_groups(run, parts) if controls else ()
     candidates = [
         of_space(
             f"random-{index}",
