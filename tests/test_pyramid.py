@@ -245,6 +245,7 @@ def test_scenes_hold_what_they_say(detector: ModuleType) -> None:
         assert 0 <= top < bottom < 64
 
 
+@pytest.mark.slow
 def test_the_detector_learns(tmp_path: Path) -> None:
     """In a quarter of the default's steps; the control is the same network without training."""
     pytest.importorskip("pycocotools")

@@ -96,8 +96,12 @@ def settings_of(method: str, tiny) -> dict[str, Any]:
     return {**settings, **SNAS} if method == "snas" else settings
 
 
+ONE_SEARCH = [name for name, m in METHODS.items() if not {"stages", "selection"} & set(m.settings)]
+"""Methods that are one search; the others are stopped and resumed in tests/test_stages.py."""
+
+
 @pytest.mark.parametrize("at", [2, STEPS, STEPS + 1], ids=["mid epoch", "last step", "second epoch"])
-@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if "stages" not in m.settings])
+@pytest.mark.parametrize("method", ONE_SEARCH)
 def test_a_stopped_search_goes_on_as_if_nothing_had_happened(
     method, at, tmp_path, tiny, few_digits, straight
 ):

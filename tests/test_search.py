@@ -375,9 +375,7 @@ def test_two_runs_of_one_seed_are_the_same_and_another_seed_differs(tiny, few_di
 
 
 def test_the_written_configuration_reproduces_the_run(tiny, few_digits, tmp_path):
-    for method in METHODS:
-        if "stages" in METHODS[method].settings:  # its folder has the stages, too (tests/test_stages.py)
-            continue
+    for method in LOOPS:
         first = search_run(tiny(method=method), tmp_path / method, data=few_digits)
         again = search_run(first.read_config(), tmp_path / f"{method}-again", data=few_digits)
         assert files_of(first.folder) == files_of(again.folder)
