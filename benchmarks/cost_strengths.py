@@ -1,15 +1,16 @@
 """How far each named strength of the cost penalty brings the cost down, in three spaces and on landscapes.
 
 Fall: of the way from the cost that is derived without a penalty to that of the cheapest architecture, the
-share that was gone with it, the mean over searches. "dearest" divides the cost by that of the dearest
-architecture, with 0.01, 0.05, 0.2 nats; "spread" by its standard deviation, with the numbers of `STRENGTHS`.
+share that was gone with it, the mean over searches; and the same of the expected costs, which have no steps.
+"dearest" divides the cost by that of the dearest architecture, with 0.01, 0.05 and 0.2 nats; "spread" by its
+standard deviation, with the numbers of `STRENGTHS`.
 
 - Networks: SNAS on the digits, small supernets, the multiply-adds of the network that would be trained.
 - NAS-Bench-201, all results: searched by accuracy after 12 epochs; the loss is an error rate.
 - Planted: every choice counts by itself, and dearer candidates are better on the whole. Losses of random
   architectures have the deviation 0.05, however many choices there are, and half of the mean cost is fixed.
 
-    python benchmarks/cost_strengths.py [--seeds 3] [--epochs 12] [--numbers 0.01 0.1]
+    python benchmarks/cost_strengths.py [--seeds 5] [--epochs 12] [--numbers 0.01 0.1]
 """
 
 from __future__ import annotations
@@ -66,11 +67,11 @@ OF_THE_DEAREST = {"mild": 0.01, "moderate": 0.05, "aggressive": 0.2}
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--spaces", nargs="*", default=list(SPACES), choices=list(SPACES))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=300, help="on the landscape")
     parser.add_argument("--landscape-seeds", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=3, help="searches on the digits at once")
+    parser.add_argument("--jobs", type=int, default=2, help="searches on the digits at once")
     parser.add_argument("--numbers", type=float, nargs="*", help="print these instead, keep nothing")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.jobs) as pool:
@@ -116,6 +117,7 @@ def on_digits(space: str, given: argparse.Namespace) -> dict[str, Any]:
         )
 
     macs: dict[str, list[float]] = {}
+    expected: dict[str, list[float]] = {}
     accuracy: dict[str, list[float]] = {}
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
@@ -126,10 +128,12 @@ def on_digits(space: str, given: argparse.Namespace) -> dict[str, Any]:
             named = {"none": 0.0, **strengths(deviation, dearest, given.numbers)}
             for label, strength in named.items():
                 run = first if label == "none" else searched(seed, strength, Path(folder) / label)
+                last = run.read_lines("metrics.jsonl")[-1]
                 macs.setdefault(label, []).append(float(derive_run(run.folder).macs or 0))
-                accuracy.setdefault(label, []).append(run.read_lines("metrics.jsonl")[-1]["valid_accuracy"])
+                expected.setdefault(label, []).append(last["cost"])
+                accuracy.setdefault(label, []).append(last["valid_accuracy"])
                 print(f"{space} {seed} {label}: {macs[label][-1]:.4g}", flush=True)
-    return shown(space, [summed(table, named, macs, accuracy)], time.perf_counter() - began)
+    return shown(space, [summed(table, named, macs, expected, accuracy)], time.perf_counter() - began)
 
 
 def planted(choices: int, seed: int) -> tuple[Landscape, CostTable]:
@@ -155,19 +159,22 @@ def on_landscapes(
         named = {"none": 0.0, **strengths(deviation, bounds[1], given.numbers)}
         (group,) = searched.groups
         macs: dict[str, list[float]] = {}
+        expected: dict[str, list[float]] = {}
         accuracy: dict[str, list[float]] = {}
         for label, strength in named.items():
             penalty = Linear(cost, strength) if strength else None
-            index = ended(searched, penalty, given.steps, given.landscape_seeds // len(places))
+            p = ended(searched, penalty, given.steps, given.landscape_seeds // len(places))
+            index = p.argmax(dim=-1)
+            expected[label] = cost.expected([p.double()]).tolist()
             chosen = torch.nn.functional.one_hot(index, len(group.candidates)).double()
             macs[label] = cost.expected([chosen]).tolist()
             accuracy[label] = (1 - searched.truth.values(index)).tolist()
-        rows.append(summed(cost, named, macs, accuracy))
+        rows.append(summed(cost, named, macs, expected, accuracy))
     return shown(place, rows, time.perf_counter() - began)
 
 
 def ended(searched: Landscape, penalty: Linear | None, steps: int, searches: int) -> Tensor:
-    """The architectures [S, E] that S searches end with."""
+    """The probabilities [S, E, K] that S searches end with."""
     (contender,) = line_up(methods=["snas"], steps=steps).contenders
     config, streams = contender.config, Streams(0)
     plan = search_plan(config, searched.groups, searches=searches)
@@ -177,19 +184,25 @@ def ended(searched: Landscape, penalty: Linear | None, steps: int, searches: int
     for _ in search(task, state, plan, streams):
         pass
     (p,) = plan.policy.probabilities([t.detach() for t in state.logits])
-    return p.argmax(dim=-1)
+    return p
 
 
 def summed(
     cost: LandscapeCost | CostTable,
     named: dict[str, float],
     macs: dict[str, list[float]],
+    expected: dict[str, list[float]],
     accuracy: dict[str, list[float]],
 ) -> dict[str, Any]:
     """What is kept of the searches in one place, by label."""
     (mean, deviation), (cheapest, dearest) = cost.moments(), cost.bounds()
-    middle = {label: statistics.fmean(values) for label, values in macs.items()}
-    way = middle["none"] - cheapest
+
+    def means(of: dict[str, list[float]]) -> dict[str, float]:
+        return {label: statistics.fmean(values) for label, values in of.items()}
+
+    def fall(costs: dict[str, float]) -> dict[str, float]:
+        return {label: (costs["none"] - value) / (costs["none"] - cheapest) for label, value in costs.items()}
+
     return {
         "mean": mean,
         "deviation": deviation,
@@ -197,9 +210,10 @@ def summed(
         "dearest": dearest,
         "searches": len(macs["none"]),
         "strength": named,
-        "macs": middle,
-        "fall": {label: (middle["none"] - value) / way for label, value in middle.items()},
-        "accuracy": {label: statistics.fmean(values) for label, values in accuracy.items()},
+        "macs": means(macs),
+        "fall": fall(means(macs)),
+        "expected_fall": fall(means(expected)),
+        "accuracy": means(accuracy),
     }
 
 
@@ -215,7 +229,7 @@ def shown(place: str, rows: list[dict[str, Any]], seconds: float) -> dict[str, A
     for label, fall in row["fall"].items():
         print(
             f"  {label:<20} {row['strength'][label]:8.4f} nats a deviation: {row['macs'][label]:11.4g}, "
-            f"fall {fall:6.1%}, accuracy {row['accuracy'][label]:.3f}",
+            f"fall {fall:6.1%}, expected {row['expected_fall'][label]:6.1%}, accuracy {row['accuracy'][label]:.3f}",
             flush=True,
         )
     return row
