@@ -10,7 +10,7 @@ standard deviation, with the numbers of `STRENGTHS`.
 - Planted: every choice counts by itself, and dearer candidates are better on the whole. Losses of random
   architectures have the deviation 0.05, however many choices there are, and half of the mean cost is fixed.
 
-    python benchmarks/cost_strengths.py [--seeds 5] [--epochs 12] [--numbers 0.01 0.1]
+    python benchmarks/cost_strengths.py [--seeds 3] [--epochs 12] [--numbers 0.01 0.1]
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ OF_THE_DEAREST = {"mild": 0.01, "moderate": 0.05, "aggressive": 0.2}
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--spaces", nargs="*", default=list(SPACES), choices=list(SPACES))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=300, help="on the landscape")
     parser.add_argument("--landscape-seeds", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=2, help="searches on the digits at once")
+    parser.add_argument("--jobs", type=int, default=3, help="searches on the digits at once")
     parser.add_argument("--numbers", type=float, nargs="*", help="print these instead, keep nothing")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.jobs) as pool:
@@ -229,7 +229,8 @@ def shown(place: str, rows: list[dict[str, Any]], seconds: float) -> dict[str, A
     for label, fall in row["fall"].items():
         print(
             f"  {label:<20} {row['strength'][label]:8.4f} nats a deviation: {row['macs'][label]:11.4g}, "
-            f"fall {fall:6.1%}, expected {row['expected_fall'][label]:6.1%}, accuracy {row['accuracy'][label]:.3f}",
+            f"fall {fall:6.1%}, expected {row['expected_fall'][label]:6.1%}, "
+            f"accuracy {row['accuracy'][label]:.3f}",
             flush=True,
         )
     return row
