@@ -31,6 +31,7 @@ JOBS: list[list[str]] = [
     ["straight_through.py"],
     ["loop_overhead.py"],
     ["diagnostics_overhead.py"],
+    ["experiment_statistics.py"],
     ["layout_precision.py"],
     ["data_path.py"],
     ["accuracy.py", "--data", "digits", "--controls", "2", "--once", "darts-2nd"],
